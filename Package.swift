@@ -1,0 +1,73 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let swiftSettings: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+  .enableUpcomingFeature("ExistentialAny"),
+]
+
+let package = Package(
+  name: "hyphad",
+  products: [
+    .library(name: "Hypercore", targets: ["Hypercore"]),
+    .library(name: "Hyperdb", targets: ["Hyperdb"]),
+    .library(name: "Hypha", targets: ["Hypha"]),
+    .executable(name: "hyphad", targets: ["hyphad"]),
+    .executable(name: "hyphactl", targets: ["hyphactl"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+    .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+    .target(name: "Hypercore", dependencies: ["CSodium"], swiftSettings: swiftSettings),
+    .target(name: "Hyperdb", dependencies: ["Hypercore"], swiftSettings: swiftSettings),
+    .target(name: "Hypha", dependencies: ["Hyperdb", "CSodium"], swiftSettings: swiftSettings),
+    .target(name: "HyphaControlAPI", swiftSettings: swiftSettings),
+    .target(
+      name: "HyphaDaemonCore",
+      dependencies: [
+        "Hypercore", "Hyperdb", "Hypha", "HyphaControlAPI", "CSystemd",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "Metrics", package: "swift-metrics"),
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+        .product(name: "NIOWebSocket", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+        .product(name: "UnixSignals", package: "swift-service-lifecycle"),
+        .product(name: "TOMLKit", package: "TOMLKit"),
+      ],
+      swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "hyphad",
+      dependencies: [
+        "HyphaDaemonCore",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "hyphactl",
+      dependencies: [
+        "HyphaControlAPI",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: swiftSettings),
+    .testTarget(name: "HypercoreTests", dependencies: ["Hypercore"], swiftSettings: swiftSettings),
+    .testTarget(name: "HyperdbTests", dependencies: ["Hyperdb"], swiftSettings: swiftSettings),
+    .testTarget(name: "HyphaTests", dependencies: ["Hypha"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "DaemonTests", dependencies: ["HyphaDaemonCore", "HyphaControlAPI"],
+      swiftSettings: swiftSettings),
+  ],
+  swiftLanguageModes: [.v6]
+)
