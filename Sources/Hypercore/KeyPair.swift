@@ -54,6 +54,11 @@ public struct SecretBytes: ~Copyable {
 
   public var count: Int { memory.count }
 
+  /// Zeroes bytes of a secret that had to be in ordinary memory.
+  public static func wipe(_ buffer: UnsafeMutableRawBufferPointer) {
+    sodium_memzero(buffer.octets, buffer.count)
+  }
+
   /// Lends the bytes; they must not be kept.
   public func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
     try body(UnsafeRawBufferPointer(memory))
@@ -94,10 +99,14 @@ public struct KeyPair: ~Copyable {
   /// The pair of a stored secret key, 64 bytes: seed, then public key.
   ///
   /// - Returns: `nil` for another size, or where the halves do not belong together.
-  public static func stored(_ stored: UnsafeRawBufferPointer) -> KeyPair? {
+  public static func stored(_ stored: [UInt8]) -> KeyPair? {
     guard stored.count == 64 else { return nil }
-    let pair = KeyPair(seed: UnsafeRawBufferPointer(rebasing: stored[..<32]))
-    let matches = pair.secretKey.withUnsafeBytes { sodium_memcmp($0.octets, stored.octets, 64) == 0 }
+    let pair = stored.span.bytes.withUnsafeBytes {
+      KeyPair(seed: UnsafeRawBufferPointer(rebasing: $0[..<32]))
+    }
+    let matches = pair.secretKey.withUnsafeBytes { secret in
+      stored.withBytes { sodium_memcmp(secret.octets, $0.octets, 64) == 0 }
+    }
     if matches { return pair }
     return nil
   }

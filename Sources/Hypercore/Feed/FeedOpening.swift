@@ -1,0 +1,207 @@
+/// Opening: what is on disk decides, and only what verifies counts.
+///
+/// The bitfield is written after a sync of the other three files, so what it claims is there; it may claim
+/// too little. From its length on, blocks that are on disk and lead to a signature are taken in; what follows
+/// them was never acknowledged and is cut off.
+extension Feed {
+  /// The pair whose secret key is stored beside the feed.
+  ///
+  /// - Returns: `nil` where none is stored.
+  static func storedKeyPair(_ files: FeedFiles<Storage>, for key: PublicKey) throws(FeedError) -> KeyPair? {
+    guard try files.secretKey.byteCount() >= 64 else { return nil }
+    var secret = try files.secretKey.bytes(64, at: 0)
+    defer { secret.withMutableBytes { SecretBytes.wipe($0) } }
+    guard let pair = KeyPair.stored(secret) else {
+      throw FeedError(.wrongKey, "the stored secret key of feed \(key.hex) is damaged")
+    }
+    guard pair.publicKey == key else {
+      throw FeedError(.wrongKey, "the stored secret key does not belong to feed \(key.hex)")
+    }
+    return pair
+  }
+
+  /// Writes the public key into a new feed, and refuses the files of another.
+  static func checkKey(_ files: FeedFiles<Storage>, _ key: PublicKey) throws(FeedError) {
+    if try files.key.byteCount() >= 32 {
+      let stored = try files.key.bytes(32, at: 0)
+      guard stored == key.bytes else {
+        throw FeedError(
+          .wrongKey, "another feed, \(Hex.encode(stored)), is stored where \(key.hex) should be")
+      }
+      return
+    }
+    guard try files.tree.byteCount() <= UInt64(SleepHeader.size) else {
+      throw FeedError(.damaged, "feed \(key.hex): the key file is missing but the tree file is not")
+    }
+    try files.key.put(key.bytes, at: 0)
+    try files.key.settle()
+  }
+
+  /// Finds the length from what verifies.
+  func recover() throws(FeedError) {
+    try loadBitfield()
+    try adoptClaimedLength()
+    try takeInFollowing()
+    try takeInLater()
+    try findUnmarked()
+    if isWritable { try cutTail() }
+    if recovery != Recovery() {
+      markChanged()
+      try flush(durable: true)
+    }
+  }
+
+  private func loadBitfield() throws(FeedError) {
+    let file = files.bitfield
+    guard try SleepHeader.bitfield.isAt(file) else {
+      // Another page size, or damage: everything in it can be found again from the other files.
+      try file.cut(to: 0)
+      try file.put(SleepHeader.bitfield.bytes, at: 0)
+      return
+    }
+    let start = UInt64(SleepHeader.size)
+    let pageSize = UInt64(FeedBitfield.pageSize)
+    let pageCount = (try file.byteCount() - start) / pageSize
+    guard pageCount <= Limits.feedBlocks / FeedBitfield.blocksPerPage else {
+      throw damaged("the bitfield file is impossibly long")
+    }
+    for number in 0..<pageCount {
+      let page = try file.bytes(FeedBitfield.pageSize, at: start + number * pageSize)
+      page.withUnsafeBytes { bits.load(page: number, $0) }
+    }
+    bits.pages.clearChanged()
+  }
+
+  /// Takes the length that the bitfield's tree bits say, if its signature verifies.
+  private func adoptClaimedLength() throws(FeedError) {
+    let claimed = bits.length
+    if claimed == 0 { return }
+    if let roots = try signedRoots(length: claimed) { return adopt(roots) }
+    if isWritable {
+      throw damaged("block \(claimed - 1) is the last, but the signature over its roots does not verify")
+    }
+    // A clone lost nothing that a peer does not have: go back to the newest length that verifies.
+    var length = claimed - 1
+    while length > 0, claimed - length <= Limits.signatureSearch {
+      if let roots = try signedRoots(length: length) {
+        recovery.cutBlocks = claimed - length
+        bits.truncate(to: length)
+        return adopt(roots)
+      }
+      length -= 1
+    }
+    throw damaged("none of the newest signatures verifies")
+  }
+
+  /// The roots over the first `length` blocks, if they are all there and signed.
+  private func signedRoots(length: UInt64) throws(FeedError) -> MerkleRoots? {
+    guard let signature = try signature(at: length - 1) else { return nil }
+    var nodes: [Node] = []
+    for treeIndex in FlatTree.roots(length: length) {
+      guard let node = try pages.node(treeIndex) else { return nil }
+      nodes.append(node)
+    }
+    return Crypto.verify(signature, of: Crypto.tree(nodes), by: key) ? MerkleRoots(nodes) : nil
+  }
+
+  /// Number of places in the signatures file.
+  private func signedPlaces() throws(FeedError) -> UInt64 {
+    (try files.signatures.byteCount() - UInt64(SleepHeader.size)) / 64
+  }
+
+  /// Takes in the blocks that follow a wholly held feed, up to the last one that a signature covers.
+  private func takeInFollowing() throws(FeedError) {
+    let places = try signedPlaces()
+    guard bits.heldBlocks == length, places > length else { return }
+    let dataSize = try files.data.byteCount()
+    var roots = merkle
+    var end = byteLength
+    var nodes: [Node] = []
+    while roots.length < places {
+      let index = roots.length
+      guard let leaf = try pages.node(2 * index), leaf.byteSize <= UInt64(Limits.blockBytes),
+        end <= dataSize, leaf.byteSize <= dataSize - end
+      else { return }
+      let block = try files.data.bytes(Int(leaf.byteSize), at: end)
+      guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash else { return }
+      roots.append(leaf) { nodes.append($0) }
+      end += leaf.byteSize
+      guard let signature = try signature(at: index),
+        Crypto.verify(signature, of: Crypto.tree(roots.nodes), by: key)
+      else { continue }
+      for node in nodes { try pages.set(node) }
+      nodes.removeAll(keepingCapacity: true)
+      for found in length..<roots.length {
+        bits.set(found)
+        bits.setNode(2 * found)
+      }
+      recovery.foundBlocks += roots.length - length
+      adopt(roots)
+    }
+  }
+
+  /// Takes the newest length beyond, whose roots are there and signed, of a feed held in part.
+  private func takeInLater() throws(FeedError) {
+    let places = try signedPlaces()
+    guard !isWritable, places > length else { return }
+    var candidate = places
+    while candidate > length, places - candidate < Limits.signatureSearch {
+      if let roots = try signedRoots(length: candidate) {
+        for root in roots.nodes { bits.setNode(root.treeIndex) }
+        recovery.foundBlocks += 1
+        return adopt(roots)
+      }
+      candidate -= 1
+    }
+  }
+
+  /// Marks blocks as held that are on disk and lead to a trusted node, of a feed held in part. An empty
+  /// block leaves no trace in the data file, so it is fetched again.
+  private func findUnmarked() throws(FeedError) {
+    guard !isWritable, bits.heldBlocks < length else { return }
+    let dataSize = try files.data.byteCount()
+    var index: UInt64 = 0
+    while let missing = firstMissing(in: index..<min(length, Limits.recoveryScan)) {
+      index = missing + 1
+      guard let leaf = try pages.node(2 * missing), leaf.byteSize > 0,
+        leaf.byteSize <= UInt64(Limits.blockBytes),
+        let offset = try? byteOffset(of: missing), offset <= dataSize, leaf.byteSize <= dataSize - offset
+      else { continue }
+      let block = try files.data.bytes(Int(leaf.byteSize), at: offset)
+      guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash,
+        let path = try storedPath(from: 2 * missing)
+      else { continue }
+      do throws(FeedError) {
+        try put(block, at: missing, proof: Proof(nodes: path, signature: nil))
+        recovery.foundBlocks += 1
+      } catch {
+        guard error.code == .badProof else { throw error }
+      }
+    }
+    forgetOffsets()
+  }
+
+  /// Siblings on disk from a leaf up to the first trusted node.
+  private func storedPath(from leaf: UInt64) throws(FeedError) -> [Node]? {
+    var path: [Node] = []
+    var treeIndex = leaf
+    while !bits.hasNode(treeIndex) {
+      guard FlatTree.depth(treeIndex) < 41, let sibling = try pages.node(FlatTree.sibling(treeIndex)) else {
+        return nil
+      }
+      path.append(sibling)
+      treeIndex = FlatTree.parent(treeIndex)
+    }
+    return path
+  }
+
+  /// Cuts off what a writer had begun and never acknowledged.
+  private func cutTail() throws(FeedError) {
+    let places = try signedPlaces()
+    if places > length {
+      recovery.cutBlocks += places - length
+      try files.signatures.cut(to: UInt64(SleepHeader.size) + 64 * length)
+    }
+    if try files.data.byteCount() > byteLength { try files.data.cut(to: byteLength) }
+  }
+}

@@ -1,0 +1,104 @@
+/// The `tree` file behind a bounded cache: nodes are changed in memory and written out a page at a time.
+///
+/// A page is 128 nodes, so the leaves of 64 neighbouring blocks, and every parent among them, are one read.
+final class NodePages<Storage: RandomAccessStorage> {
+  private static var nodesPerPage: UInt64 { 128 }
+  private static var nodeSize: Int { 40 }
+  private static var pageSize: Int { 5120 }
+  /// Pages in each of the cache's two generations: 2.5 MiB.
+  private static var generationPages: Int { 512 }
+
+  private final class Page {
+    let number: UInt64
+    let bytes = UnsafeMutableRawPointer.allocate(byteCount: NodePages.pageSize, alignment: 8)
+    /// Bytes changed since the page was last written.
+    var dirty = 0..<0
+
+    init(_ number: UInt64) {
+      self.number = number
+      bytes.initializeMemory(as: UInt8.self, repeating: 0, count: NodePages.pageSize)
+    }
+
+    deinit {
+      bytes.deallocate()
+    }
+  }
+
+  private let file: Storage
+  /// Size of the file in bytes, without what waits in memory.
+  private var fileSize: UInt64
+  /// Pages used lately, and the ones before them, which are dropped when the young fill up.
+  private var young: [UInt64: Page] = [:]
+  private var old: [UInt64: Page] = [:]
+  private var last: Page?
+
+  init(_ file: Storage) throws(FeedError) {
+    self.file = file
+    fileSize = try file.byteCount()
+  }
+
+  /// - Returns: `nil` where there is no node: zeros, or the end of the file.
+  func node(_ treeIndex: UInt64) throws(FeedError) -> Node? {
+    let page = try page(treeIndex / Self.nodesPerPage)
+    let offset = Int(treeIndex % Self.nodesPerPage) * Self.nodeSize
+    let hash = Hash(copying: UnsafeRawBufferPointer(start: page.bytes + offset, count: 32))
+    let size = UInt64(bigEndian: page.bytes.load(fromByteOffset: offset + 32, as: UInt64.self))
+    if size == 0 && hash.isZero { return nil }
+    return Node(treeIndex: treeIndex, hash: hash, byteSize: size)
+  }
+
+  func set(_ node: Node) throws(FeedError) {
+    let page = try page(node.treeIndex / Self.nodesPerPage)
+    let offset = Int(node.treeIndex % Self.nodesPerPage) * Self.nodeSize
+    node.hash.withUnsafeBytes {
+      (page.bytes + offset).copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: 32)
+    }
+    page.bytes.storeBytes(of: node.byteSize.bigEndian, toByteOffset: offset + 32, as: UInt64.self)
+    page.dirty =
+      page.dirty.isEmpty
+      ? offset..<offset + Self.nodeSize
+      : min(page.dirty.lowerBound, offset)..<max(page.dirty.upperBound, offset + Self.nodeSize)
+  }
+
+  /// Writes every changed page to the file.
+  func flush() throws(FeedError) {
+    for page in young.values { try write(page) }
+    for page in old.values { try write(page) }
+  }
+
+  private func page(_ number: UInt64) throws(FeedError) -> Page {
+    if let last, last.number == number { return last }
+    if let page = young[number] {
+      last = page
+      return page
+    }
+    let page: Page
+    if let held = old.removeValue(forKey: number) {
+      page = held
+    } else {
+      page = Page(number)
+      let start = UInt64(SleepHeader.size) + number * UInt64(Self.pageSize)
+      if start < fileSize {
+        let count = Int(min(UInt64(Self.pageSize), fileSize - start))
+        try file.fill(UnsafeMutableRawBufferPointer(start: page.bytes, count: count), at: start)
+      }
+    }
+    if young.count >= Self.generationPages {
+      for page in old.values { try write(page) }
+      old = young
+      young = [:]
+    }
+    young[number] = page
+    last = page
+    return page
+  }
+
+  private func write(_ page: Page) throws(FeedError) {
+    guard !page.dirty.isEmpty else { return }
+    let start = UInt64(SleepHeader.size) + page.number * UInt64(Self.pageSize) + UInt64(page.dirty.lowerBound)
+    try file.put(
+      UnsafeRawBufferPointer(start: page.bytes + page.dirty.lowerBound, count: page.dirty.count), at: start)
+    fileSize = max(fileSize, start + UInt64(page.dirty.count))
+    page.dirty = 0..<0
+  }
+}

@@ -1,0 +1,59 @@
+/// A long, mostly empty row of bytes: pages of one size, made when first written to. Absent bytes are zero.
+final class PagedBytes {
+  let pageSize: Int
+  /// Pages by number.
+  private var pages: [UInt64: UnsafeMutablePointer<UInt8>] = [:]
+  private var lastNumber = UInt64.max
+  private var lastPage: UnsafeMutablePointer<UInt8>?
+  /// Numbers of the pages changed since they were last taken.
+  private(set) var changed: Set<UInt64> = []
+  private var lastChanged = UInt64.max
+  /// One more than the highest page number.
+  private(set) var end: UInt64 = 0
+
+  init(pageSize: Int) {
+    self.pageSize = pageSize
+  }
+
+  deinit {
+    for page in pages.values { page.deallocate() }
+  }
+
+  var pageCount: Int { pages.count }
+
+  /// The page's bytes, or `nil` where all are zero.
+  @inline(__always)
+  func page(_ number: UInt64) -> UnsafeMutablePointer<UInt8>? {
+    if number == lastNumber { return lastPage }
+    guard let page = pages[number] else { return nil }
+    lastNumber = number
+    lastPage = page
+    return page
+  }
+
+  /// The page's bytes, made if absent.
+  @inline(__always)
+  func makePage(_ number: UInt64) -> UnsafeMutablePointer<UInt8> {
+    if let page = page(number) { return page }
+    let page = UnsafeMutablePointer<UInt8>.allocate(capacity: pageSize)
+    page.initialize(repeating: 0, count: pageSize)
+    pages[number] = page
+    end = max(end, number + 1)
+    lastNumber = number
+    lastPage = page
+    return page
+  }
+
+  @inline(__always)
+  func markChanged(_ number: UInt64) {
+    guard number != lastChanged else { return }
+    changed.insert(number)
+    lastChanged = number
+  }
+
+  /// Forgets which pages changed.
+  func clearChanged() {
+    changed.removeAll(keepingCapacity: true)
+    lastChanged = .max
+  }
+}
