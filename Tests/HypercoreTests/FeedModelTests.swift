@@ -1,0 +1,177 @@
+import Hypercore
+import Testing
+
+@Suite("A feed against a plain list of blocks")
+struct FeedModelTests {
+  /// A writer, a clone of it, and what both must hold.
+  private struct World {
+    var random: SeededRandom
+    var blocks: [[UInt8]] = []
+    var held: Set<UInt64> = []
+    var writerFiles: FeedFiles<MemoryStorage>
+    var cloneFiles: FeedFiles<MemoryStorage>
+    var writer: Feed<MemoryStorage>
+    var clone: Feed<MemoryStorage>
+    var remoteTree = SparseBitfield()
+
+    init(seed: UInt64) throws {
+      random = SeededRandom(seed)
+      writerFiles = try .empty()
+      cloneFiles = try .empty()
+      let seed = random.bytes(32)
+      writer = try Feed(files: writerFiles, keyPair: seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) })
+      clone = try Feed(files: cloneFiles, key: writer.key)
+    }
+
+    mutating func append() throws {
+      let count = Bool.random(using: &random) ? 1 : Int.random(in: 0...70, using: &random)
+      let batch = (0..<count).map { _ in random.bytes(Int.random(in: 0...40, using: &random)) }
+      let range = try writer.append(contentsOf: batch)
+      #expect(range == UInt64(blocks.count)..<UInt64(blocks.count + count))
+      blocks.append(contentsOf: batch)
+    }
+
+    mutating func replicateOne() throws {
+      guard let index = (0..<UInt64(blocks.count)).randomElement(using: &random) else { return }
+      // A digest of zero says nothing of what the clone has, and is right too.
+      let digest = Bool.random(using: &random) ? clone.digest(of: index) : 0
+      let hashOnly = UInt8.random(in: 0...9, using: &random) == 0
+      let tree = digest == 0 ? SparseBitfield() : remoteTree
+      let proof = try writer.proof(of: index, digest: digest, hashOnly: hashOnly, remoteTree: tree)
+      if UInt8.random(in: 0...3, using: &random) == 0 { try tamper(index, proof, hashOnly) }
+      try clone.put(hashOnly ? nil : blocks[Int(index)], at: index, proof: proof)
+      if !hashOnly { held.insert(index) }
+    }
+
+    /// A false block, node or signature is refused and changes nothing.
+    mutating func tamper(_ index: UInt64, _ proof: Proof, _ hashOnly: Bool) throws {
+      let before = (clone.length, clone.byteLength, clone.heldBlocks, clone.digest(of: index))
+      var proof = proof
+      var block: [UInt8]? = hashOnly ? nil : blocks[Int(index)]
+      if !hashOnly, Bool.random(using: &random) {
+        block?.append(1)
+      } else if let place = proof.nodes.indices.first, before.3 != 1 {
+        proof.nodes[place].hash = try #require(Hash(random.bytes(32)))
+      } else if hashOnly {
+        return
+      } else {
+        block = random.bytes(50)
+      }
+      #expect(throws: FeedError.self) { try clone.put(block, at: index, proof: proof) }
+      #expect(before == (clone.length, clone.byteLength, clone.heldBlocks, clone.digest(of: index)))
+    }
+
+    mutating func restart() throws {
+      try writer.flush(durable: true)
+      try clone.flush(durable: true)
+      writerFiles = try writerFiles.copied()
+      cloneFiles = try cloneFiles.copied()
+      writer = try Feed(files: writerFiles, key: writer.key)
+      clone = try Feed(files: cloneFiles, key: writer.key)
+      remoteTree = SparseBitfield()
+    }
+
+    mutating func check() throws {
+      #expect(writer.length == UInt64(blocks.count))
+      #expect(writer.byteLength == UInt64(blocks.reduce(0) { $0 + $1.count }))
+      #expect(clone.heldBlocks == UInt64(held.count))
+      for index in (0..<UInt64(blocks.count)).shuffled(using: &random).prefix(20) {
+        #expect(try writer.block(at: index) == blocks[Int(index)])
+        #expect(clone.has(index) == held.contains(index))
+        if held.contains(index) { #expect(try clone.block(at: index) == blocks[Int(index)]) }
+      }
+      #expect(clone.firstMissing(in: 0..<clone.length) == (0..<clone.length).first { !held.contains($0) })
+      #expect(clone.firstHeld(in: 0..<clone.length) == held.min())
+    }
+  }
+
+  @Test(arguments: UInt64(0)..<12)
+  func random(seed: UInt64) throws {
+    var world = try World(seed: seed)
+    for step in 0..<400 {
+      switch UInt8.random(in: 0...20, using: &world.random) {
+      case 0...3: try world.append()
+      case 4: try world.restart()
+      default: try world.replicateOne()
+      }
+      if step % 10 == 0 { try world.check() }
+    }
+    try world.check()
+  }
+
+  @Test(
+    "A byte changed anywhere in a feed's files is never taken for the owner's word", arguments: UInt64(0)..<8)
+  func damage(seed: UInt64) throws {
+    var world = try World(seed: seed)
+    for _ in 0..<6 { try world.append() }
+    try world.writer.append(contentsOf: [[1, 2, 3]])
+    world.blocks.append([1, 2, 3])
+    try world.writer.flush(durable: true)
+    for _ in 0..<200 {
+      let files = try world.writerFiles.copied()
+      let victim = try #require(
+        [files.key, files.secretKey, files.tree, files.signatures].randomElement(using: &world.random))
+      let offset = UInt64.random(in: 0..<UInt64(victim.bytes.count), using: &world.random)
+      let byte = victim.bytes[Int(offset)] ^ UInt8.random(in: 1...255, using: &world.random)
+      try [byte].withUnsafeBytes { try victim.write($0, at: offset) }
+      // Either it is noticed, or it is in a place that says nothing about the length.
+      guard let feed = try? Feed(files: files, key: world.writer.key) else { continue }
+      #expect(feed.length == UInt64(world.blocks.count))
+      #expect(feed.roots == world.writer.roots)
+    }
+  }
+
+  @Test("A stop before the bitfield is written, or in the middle of a batch, loses nothing that was durable")
+  func unfinished() throws {
+    var world = try World(seed: 99)
+    while world.blocks.count < 100 { try world.append() }
+    try world.writer.flush(durable: true)
+    let before = world.writerFiles.bitfield.bytes
+    let durable = world.blocks.count
+    while world.blocks.count < durable + 150 { try world.append() }
+    try world.writer.flush(durable: true)
+    // Stale bitfield, whole files: everything is found again.
+    var files = try world.writerFiles.copied()
+    try files.bitfield.truncate(to: 0)
+    try before.withUnsafeBytes { try files.bitfield.write($0, at: 0) }
+    var feed = try Feed(files: files, key: world.writer.key)
+    #expect(feed.length == UInt64(world.blocks.count))
+    #expect(feed.recovery.foundBlocks == UInt64(world.blocks.count - durable))
+    #expect(feed.recovery.cutBlocks == 0)
+    // The end of the data is not there yet: back to the last signed block before, and on from there.
+    files = try world.writerFiles.copied()
+    try files.bitfield.truncate(to: 0)
+    try before.withUnsafeBytes { try files.bitfield.write($0, at: 0) }
+    try files.data.truncate(to: UInt64(files.data.bytes.count) - 10)
+    feed = try Feed(files: files, key: world.writer.key)
+    #expect(feed.length >= UInt64(durable) && feed.length < UInt64(world.blocks.count))
+    #expect(feed.recovery.cutBlocks > 0)
+    let index = try feed.append(Array("next".utf8))
+    try feed.flush(durable: true)
+    let again = try Feed(files: files.copied(), key: world.writer.key)
+    #expect(again.length == index + 1)
+    #expect(again.recovery == .init())
+    #expect(try again.block(at: index) == Array("next".utf8))
+  }
+
+  @Test func refusals() throws {
+    let world = try World(seed: 5)
+    #expect(throws: FeedError.self) { try world.clone.append([1]) }
+    #expect(throws: FeedError.self) {
+      try Feed(
+        files: world.writerFiles, key: try #require(PublicKey(hex: String(repeating: "ab", count: 32))))
+    }
+    #expect(throws: FeedError.self) {
+      try world.writer.append([UInt8](repeating: 0, count: Limits.blockBytes + 1))
+    }
+    #expect(world.writer.length == 0)
+    #expect(throws: FeedError.self) {
+      try world.clone.put([1], at: Limits.feedBlocks, proof: Proof(nodes: [], signature: nil))
+    }
+    // A size that would overflow.
+    let huge = Node(treeIndex: 2, hash: .zero, byteSize: .max)
+    #expect(throws: FeedError.self) {
+      try world.clone.put([1], at: 0, proof: Proof(nodes: [huge], signature: nil))
+    }
+  }
+}
