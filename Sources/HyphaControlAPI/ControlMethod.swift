@@ -1,0 +1,52 @@
+/// One method of the API, as a type: what a caller sends, what it gets, and which function of the service answers.
+///
+/// Params and results are structs, so that both are always JSON objects: fields can be added, and those that are
+/// unknown are ignored.
+public protocol ControlMethod: Sendable {
+  associatedtype Params: Codable & Sendable
+  associatedtype Result: Codable & Sendable
+  /// As on the wire: `node.status`.
+  static var name: String { get }
+  /// What it does, in one sentence.
+  static var summary: String { get }
+  /// The application errors it may answer with, beside those that every method may.
+  static var errors: [ControlError.Code] { get }
+  /// Has `service` answer.
+  static func call(_ params: Params, on service: some ControlService) async throws(ControlError) -> Result
+}
+
+extension ControlMethod {
+  public static var errors: [ControlError.Code] { [] }
+}
+
+/// No params, or an empty result.
+public struct Nothing: Codable, Equatable, Sendable {
+  public init() {}
+}
+
+/// What answers the methods: the node. The control server calls it, from many tasks at a time.
+///
+/// `rpc.discover` and the subscriptions are the server's own; everything else is here.
+public protocol ControlService: Sendable {
+  func version() async throws(ControlError) -> NodeVersion.Result
+  func status() async throws(ControlError) -> NodeInfo
+  func generatePassphrase(_ params: PassphraseGenerate.Params) async throws(ControlError)
+    -> PassphraseGenerate.Result
+  func initialise(_ params: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result
+  func setupCode() async throws(ControlError) -> SetupCodeShow.Result
+  /// Returns once the post is durable.
+  func createPost(_ params: PostsCreate.Params) async throws(ControlError) -> PostsCreate.Result
+  func listPosts(_ params: PostsList.Params) async throws(ControlError) -> PostsList.Result
+  /// Returns once the deletion is durable.
+  func deletePost(_ params: PostsDelete.Params) async throws(ControlError) -> PostsDelete.Result
+  func listPeers() async throws(ControlError) -> PeersList.Result
+  func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo
+  func removeConnection(_ params: ConnectionsRemove.Params) async throws(ControlError)
+    -> ConnectionsRemove.Result
+  func listConnections() async throws(ControlError) -> ConnectionsList.Result
+  /// Waits until the condition holds, or throws `timedOut`. Its task is cancelled when the caller goes away.
+  func wait(_ params: NodeWait.Params) async throws(ControlError) -> NodeInfo
+  /// All events after the one with id `after` that are still kept, then those that follow, without a gap; with
+  /// `nil`, those from now on. The stream ends by itself if its reader is too slow, or when the node stops.
+  func events(after: UInt64?) async -> AsyncStream<ControlEvent>
+}

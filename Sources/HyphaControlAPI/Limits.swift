@@ -1,0 +1,32 @@
+/// Every bound of the control API, in one place.
+public enum ControlLimits {
+  /// Longest line in either direction, its newline not counted, in bytes.
+  public static let lineBytes = 1 << 20
+  /// Longest post, in bytes of UTF-8.
+  public static let postBytes = 64 << 10
+  /// Most posts that one `posts.list` returns.
+  public static let postsPerList = 1000
+  /// What one `posts.list` returns when `limit` is not given.
+  public static let defaultPostsPerList = 20
+  /// `posts.list` stops before its texts exceed this many bytes, so that the answer fits into a line:
+  /// JSON needs at most six bytes for one of text.
+  public static let textBytesPerList = lineBytes / 8
+  /// Most connections to the socket at a time.
+  public static let connections = 64
+  /// Most requests of one connection that are being answered at a time.
+  public static let requestsInFlight = 32
+  /// Most event subscriptions of one connection.
+  public static let subscriptions = 8
+  /// A line that was begun must be complete after this many seconds.
+  public static let partialLineSeconds: Int64 = 30
+  /// Events that wait for one subscriber; a slower one is dropped.
+  public static let queuedEvents = 1024
+  /// Events that are kept for those who subscribe from an earlier event on.
+  public static let keptEvents = 256
+  /// Bytes that wait to be read by one connection; a slower one loses its subscriptions.
+  public static let queuedBytes = 4 << 20
+  /// Longest that `node.wait` waits, in seconds.
+  public static let waitSeconds = 86_400.0
+  /// Longest request id that is a string, in bytes.
+  public static let requestIDBytes = 256
+}

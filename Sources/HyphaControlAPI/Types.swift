@@ -1,0 +1,205 @@
+/// What a node is.
+public enum NodeRole: String, Codable, CaseIterable, Sendable {
+  /// Holds no hypha yet.
+  case uninitialised
+  /// Has the passphrase's keys: may post.
+  case origin
+  /// Has only the hyphalink: keeps and serves.
+  case alwaysOn
+  /// Has a writer of its own that was authorised: may post.
+  case authorised
+  /// Has only the hyphalink, on a device that asks to be authorised or only reads.
+  case reader
+}
+
+/// One feed of the hypha, as this node holds it.
+public struct FeedInfo: Codable, Equatable, Sendable {
+  /// Public key, 64 hexadecimal digits.
+  public var key: String
+  /// This node can append to it.
+  public var writable: Bool
+  /// Blocks in the feed, as far as this node knows.
+  public var length: UInt64
+  /// Bytes in those blocks.
+  public var byteLength: UInt64
+  /// Blocks that this node holds.
+  public var heldBlocks: UInt64
+  /// On how many other nodes, of those that are connected, every block is held.
+  public var fullyHeldBy: Int
+
+  public init(
+    key: String, writable: Bool, length: UInt64, byteLength: UInt64, heldBlocks: UInt64, fullyHeldBy: Int
+  ) {
+    self.key = key
+    self.writable = writable
+    self.length = length
+    self.byteLength = byteLength
+    self.heldBlocks = heldBlocks
+    self.fullyHeldBy = fullyHeldBy
+  }
+}
+
+/// The result of `node.status`.
+public struct NodeInfo: Codable, Equatable, Sendable {
+  public var role: NodeRole
+  /// `dat://` and 64 hexadecimal digits; none while uninitialised.
+  public var hyphalink: String?
+  public var domain: String?
+  public var deviceName: String?
+  /// Initialised, its feeds open, and its web address (if configured) listening.
+  public var ready: Bool
+  /// What is missing, in a sentence, if not ready.
+  public var notReady: String?
+  /// This node may post and delete.
+  public var canPost: Bool
+  public var feeds: [FeedInfo]
+  /// Nodes that are connected now.
+  public var peers: Int
+  /// Bytes that the state folder takes up on disk.
+  public var diskBytes: UInt64
+  public var version: String
+  public var started: Timestamp
+
+  public init(
+    role: NodeRole, hyphalink: String? = nil, domain: String? = nil, deviceName: String? = nil, ready: Bool,
+    notReady: String? = nil, canPost: Bool, feeds: [FeedInfo], peers: Int, diskBytes: UInt64, version: String,
+    started: Timestamp
+  ) {
+    self.role = role
+    self.hyphalink = hyphalink
+    self.domain = domain
+    self.deviceName = deviceName
+    self.ready = ready
+    self.notReady = notReady
+    self.canPost = canPost
+    self.feeds = feeds
+    self.peers = peers
+    self.diskBytes = diskBytes
+    self.version = version
+    self.started = started
+  }
+}
+
+/// One post.
+public struct PostInfo: Codable, Equatable, Sendable {
+  /// Sorts by time, and is the same on every node.
+  public var id: String
+  public var text: String
+  public var created: Timestamp
+  /// Name of the device that made it.
+  public var device: String
+  /// Public key of the feed that it is in, 64 hexadecimal digits.
+  public var writer: String
+
+  public init(id: String, text: String, created: Timestamp, device: String, writer: String) {
+    self.id = id
+    self.text = text
+    self.created = created
+    self.device = device
+    self.writer = writer
+  }
+}
+
+/// A node that is connected now.
+public struct PeerInfo: Codable, Equatable, Sendable {
+  public enum Direction: String, Codable, CaseIterable, Sendable {
+    /// It connected to this node.
+    case incoming
+    /// This node connected to it.
+    case outgoing
+  }
+
+  /// Names this peer while it is connected.
+  public var id: String
+  /// The URL for an outgoing connection, else the host and port that it came from.
+  public var address: String
+  public var direction: Direction
+  /// `ws`, `wss` or `tcp`.
+  public var transport: String
+  public var connected: Timestamp
+  public var bytesReceived: UInt64
+  public var bytesSent: UInt64
+  /// It holds every block of every feed that this node knows.
+  public var synced: Bool
+
+  public init(
+    id: String, address: String, direction: Direction, transport: String, connected: Timestamp,
+    bytesReceived: UInt64, bytesSent: UInt64, synced: Bool
+  ) {
+    self.id = id
+    self.address = address
+    self.direction = direction
+    self.transport = transport
+    self.connected = connected
+    self.bytesReceived = bytesReceived
+    self.bytesSent = bytesSent
+    self.synced = synced
+  }
+}
+
+/// A connection that this node keeps to another node.
+public struct ConnectionInfo: Codable, Equatable, Sendable {
+  public enum State: String, Codable, CaseIterable, Sendable {
+    case connecting
+    case connected
+    /// The last attempt failed; the next follows by itself.
+    case waiting
+  }
+
+  public var url: String
+  public var state: State
+  /// Why the last attempt failed.
+  public var lastError: String?
+  /// Attempts in a row that failed.
+  public var failures: Int
+
+  public init(url: String, state: State, lastError: String? = nil, failures: Int = 0) {
+    self.url = url
+    self.state = state
+    self.lastError = lastError
+    self.failures = failures
+  }
+}
+
+/// Something that happened on the node.
+public struct ControlEvent: Codable, Equatable, Sendable {
+  /// Which of the other fields are set depends on this.
+  public enum Kind: String, Codable, CaseIterable, Sendable {
+    /// The node holds a hypha from now on (`hyphalink`).
+    case initialised
+    /// A post was made here or arrived (`post`).
+    case posted
+    /// A post was deleted here or elsewhere (`postID`).
+    case deleted
+    /// `peer`.
+    case peerConnected
+    /// `peer`, and `reason` if not in good order.
+    case peerDisconnected
+    /// This node holds all that its peers announced.
+    case synced
+  }
+
+  /// Increases by one from event to event while the daemon runs, and starts again at 1 with it.
+  public var id: UInt64
+  public var time: Timestamp
+  public var kind: Kind
+  public var hyphalink: String?
+  public var post: PostInfo?
+  public var postID: String?
+  public var peer: PeerInfo?
+  public var reason: String?
+
+  public init(
+    id: UInt64, time: Timestamp, kind: Kind, hyphalink: String? = nil, post: PostInfo? = nil,
+    postID: String? = nil, peer: PeerInfo? = nil, reason: String? = nil
+  ) {
+    self.id = id
+    self.time = time
+    self.kind = kind
+    self.hyphalink = hyphalink
+    self.post = post
+    self.postID = postID
+    self.peer = peer
+    self.reason = reason
+  }
+}
