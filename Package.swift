@@ -66,6 +66,8 @@ let package = Package(
     .testTarget(name: "HyperdbTests", dependencies: ["Hyperdb"], swiftSettings: swiftSettings),
     .testTarget(name: "HyphaTests", dependencies: ["Hypha"], swiftSettings: swiftSettings),
     .testTarget(
+      name: "HyphaControlAPITests", dependencies: ["HyphaControlAPI"], swiftSettings: swiftSettings),
+    .testTarget(
       name: "DaemonTests", dependencies: ["HyphaDaemonCore", "HyphaControlAPI"],
       swiftSettings: swiftSettings),
   ],

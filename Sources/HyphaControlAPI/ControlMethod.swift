@@ -22,6 +22,17 @@ extension ControlMethod {
 /// No params, or an empty result.
 public struct Nothing: Codable, Equatable, Sendable {
   public init() {}
+
+  /// Takes any object, and nothing else.
+  public init(from decoder: any Decoder) throws {
+    _ = try decoder.container(keyedBy: NoKey.self)
+  }
+
+  public func encode(to encoder: any Encoder) throws {
+    _ = encoder.container(keyedBy: NoKey.self)
+  }
+
+  private enum NoKey: CodingKey {}
 }
 
 /// What answers the methods: the node. The control server calls it, from many tasks at a time.

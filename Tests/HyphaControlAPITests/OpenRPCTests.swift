@@ -1,0 +1,67 @@
+import HyphaControlAPI
+import Testing
+
+@Suite struct OpenRPCTests {
+  static func method(_ name: String) throws -> JSONValue {
+    guard case .array(let methods) = openRPCDocument()["methods"] else { throw Missing() }
+    return try #require(methods.first { $0["name"] == .string(name) })
+  }
+  struct Missing: Error {}
+
+  @Test func listsEveryMethodOnce() throws {
+    let names = controlMethods.map { $0.name }
+    #expect(Set(names).count == names.count)
+    for name in names { _ = try Self.method(name) }
+  }
+
+  @Test func readsParamsOffTheTypes() throws {
+    let list = try Self.method("posts.list")
+    #expect(
+      list["params"]
+        == .array([
+          .object([
+            "name": .string("before"), "required": .bool(false),
+            "schema": .object(["type": .string("string")]),
+          ]),
+          .object([
+            "name": .string("limit"), "required": .bool(false),
+            "schema": .object(["type": .string("integer")]),
+          ]),
+          .object([
+            "name": .string("since"), "required": .bool(false),
+            "schema": .object(["type": .string("string"), "format": .string("date-time")]),
+          ]),
+        ]))
+    let create = try Self.method("posts.create")
+    #expect(
+      create["params"]
+        == .array([
+          .object([
+            "name": .string("text"), "required": .bool(true), "schema": .object(["type": .string("string")]),
+          ])
+        ]))
+    let wait = try Self.method("node.wait")
+    guard case .array(let params) = wait["params"] else { throw Missing() }
+    #expect(params[0]["schema"]?["enum"] == .array([.string("ready"), .string("synced")]))
+    let initialise = try Self.method("node.initialise")
+    guard case .array(let fields) = initialise["params"] else { throw Missing() }
+    #expect(
+      fields.map { $0["name"] } == ["deviceName", "domain", "hyphalink", "passphrase"].map { .string($0) })
+    #expect(fields[3]["schema"]?["type"] == .string("string"))
+  }
+
+  /// Nested structs, arrays of structs and enums: all of `node.status`.
+  @Test func readsResultsOffTheTypes() throws {
+    let status = try #require(try Self.method("node.status")["result"]?["schema"])
+    let properties = try #require(status["properties"])
+    #expect(properties["role"]?["enum"] != nil)
+    #expect(properties["diskBytes"]?["type"] == .string("integer"))
+    let feed = try #require(properties["feeds"]?["items"])
+    #expect(feed["type"] == .string("object"))
+    #expect(feed["properties"]?["fullyHeldBy"]?["type"] == .string("integer"))
+    #expect(feed["properties"]?["writable"]?["type"] == .string("boolean"))
+    guard case .array(let required) = status["required"] else { throw Missing() }
+    #expect(required.contains(.string("ready")))
+    #expect(!required.contains(.string("hyphalink")))
+  }
+}
