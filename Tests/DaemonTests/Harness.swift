@@ -1,0 +1,277 @@
+import FoundationEssentials
+import Glibc
+import HyphaControlAPI
+import Testing
+
+/// Something about the test's own surroundings that went wrong.
+struct HarnessError: Error, CustomStringConvertible {
+  var description: String
+
+  init(_ description: String) {
+    self.description = description
+  }
+}
+
+/// The programs of this package, as they were built.
+enum Programs {
+  /// Beside the test bundle, or in the folder that `HYPHA_PROGRAMS` names.
+  static let folder: String = {
+    if let named = getenv("HYPHA_PROGRAMS") { return String(cString: named) }
+    let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? ""
+    return own.lastIndex(of: "/").map { String(own[..<$0]) } ?? "."
+  }()
+
+  static func path(_ name: String) throws -> String {
+    let path = "\(folder)/\(name)"
+    guard access(path, X_OK) == 0 else {
+      throw HarnessError("\(path) is not there: run `swift build` first, or set HYPHA_PROGRAMS")
+    }
+    return path
+  }
+}
+
+/// A new folder under `/tmp` that goes away with this object. Its name is short: a socket's path has at most 107 bytes.
+final class TemporaryFolder: Sendable {
+  let path: String
+
+  init() throws {
+    var template = Array("/tmp/hypha-XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else {
+      throw HarnessError("no temporary folder: \(String(cString: strerror(errno)))")
+    }
+    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+
+  deinit {
+    try? FileManager.default.removeItem(atPath: path)
+  }
+
+  /// Writes a file and returns its path.
+  func write(_ name: String, _ contents: some Sequence<UInt8>) throws -> String {
+    let file = "\(path)/\(name)"
+    try Data(Array(contents)).write(to: URL(filePath: file))
+    return file
+  }
+
+  func read(_ name: String) -> [UInt8] {
+    (try? Data(contentsOf: URL(filePath: "\(path)/\(name)"))).map { [UInt8]($0) } ?? []
+  }
+}
+
+/// How a process ended.
+struct Ended: Equatable {
+  /// Exit status, or the negative number of the signal that ended it.
+  var status: Int32
+  var stdout: [UInt8]
+  var stderr: String
+
+  /// Standard output as text, without its last newline.
+  var text: String {
+    let text = String(decoding: stdout, as: UTF8.self)
+    return text.hasSuffix("\n") ? String(text.dropLast()) : text
+  }
+
+  /// Standard output as one JSON object.
+  func json() throws -> JSONValue {
+    try JSONDecoder().decode(JSONValue.self, from: Data(stdout))
+  }
+}
+
+/// A process started by a test. Killed when this object goes away.
+final class Running {
+  let pid: pid_t
+  private let folder: TemporaryFolder
+  private var ended: Ended?
+
+  /// - Parameters:
+  ///   - program: a path.
+  ///   - input: its standard input; empty if not given.
+  ///   - environment: added to this process's own; `nil` removes a variable.
+  init(
+    _ program: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:]
+  ) throws {
+    folder = try TemporaryFolder()
+    let stdin = try folder.write("stdin", input)
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, 0, stdin, O_RDONLY, 0)
+    posix_spawn_file_actions_addopen(&actions, 1, "\(folder.path)/stdout", O_WRONLY | O_CREAT, 0o600)
+    posix_spawn_file_actions_addopen(&actions, 2, "\(folder.path)/stderr", O_WRONLY | O_CREAT, 0o600)
+    // Test runners may ignore SIGPIPE or block signals; a program starts with neither.
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var signals = sigset_t()
+    sigemptyset(&signals)
+    posix_spawnattr_setsigmask(&attributes, &signals)
+    sigaddset(&signals, SIGPIPE)
+    posix_spawnattr_setsigdefault(&attributes, &signals)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+
+    var variables = ProcessInfo.processInfo.environment
+    for (name, value) in environment { variables[name] = value }
+    var argv = ([program] + arguments).map { strdup($0) } + [nil]
+    var envp = variables.map { strdup("\($0.key)=\($0.value)") } + [nil]
+    defer { for text in argv + envp { free(text) } }
+    var child: pid_t = 0
+    let result = posix_spawn(&child, program, &actions, &attributes, &argv, &envp)
+    guard result == 0 else { throw HarnessError("\(program): \(String(cString: strerror(result)))") }
+    pid = child
+  }
+
+  deinit {
+    if ended == nil {
+      Glibc.kill(pid, SIGKILL)
+      waitpid(pid, nil, 0)
+    }
+  }
+
+  /// What it wrote so far.
+  var stdout: [UInt8] { folder.read("stdout") }
+  var stderr: String { String(decoding: folder.read("stderr"), as: UTF8.self) }
+
+  /// `nil` while it runs.
+  func poll() -> Ended? {
+    if ended == nil {
+      var status: Int32 = 0
+      if waitpid(pid, &status, WNOHANG) == pid {
+        let signal = status & 0x7F
+        ended = Ended(status: signal == 0 ? (status >> 8) & 0xFF : -signal, stdout: stdout, stderr: stderr)
+      }
+    }
+    return ended
+  }
+
+  /// Waits until it ends by itself.
+  func end(within seconds: Double = 60) async throws -> Ended {
+    try await eventually(within: seconds, "process \(pid) did not end; it wrote: \(stderr)") { poll() }
+  }
+
+  func send(_ signal: Int32) {
+    if ended == nil { Glibc.kill(pid, signal) }
+  }
+
+  /// Ends it as a power failure would, and returns when it is gone.
+  func kill() async throws {
+    send(SIGKILL)
+    _ = try await end()
+  }
+}
+
+/// Asks again and again until there is an answer.
+@discardableResult
+func eventually<T>(
+  within seconds: Double = 30, _ problem: @autoclosure () -> String = "it did not happen in time",
+  isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> T?
+) async throws -> T {
+  let deadline = ContinuousClock.now + .seconds(seconds)
+  while true {
+    if let value = try await body() { return value }
+    if ContinuousClock.now > deadline { throw HarnessError(problem()) }
+    try await Task.sleep(for: .milliseconds(10))
+  }
+}
+
+/// TCP ports on 127.0.0.1 that nothing listens on; all different.
+func freePorts(_ count: Int) throws -> [Int] {
+  var sockets: [Int32] = []
+  defer { for socket in sockets { close(socket) } }
+  return try (0..<count).map { _ in
+    let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    sockets.append(socket)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let result = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(socket, $0, length) == 0 && getsockname(socket, $0, &length) == 0
+      }
+    }
+    guard result else { throw HarnessError("no free port: \(String(cString: strerror(errno)))") }
+    return Int(UInt16(bigEndian: address.sin_port))
+  }
+}
+
+/// One `hyphad` with a state folder of its own.
+final class TestNode {
+  let folder: TemporaryFolder
+  /// Of its web address on 127.0.0.1.
+  let port: Int
+  private let config: String
+  private(set) var daemon: Running?
+
+  var socket: String { "\(folder.path)/control.sock" }
+  var url: String { "ws://127.0.0.1:\(port)" }
+  /// What `hyphad` logged.
+  var log: String { daemon?.stderr ?? "" }
+
+  /// - Parameter settings: further lines of the configuration file.
+  init(settings: String = "") throws {
+    folder = try TemporaryFolder()
+    port = try freePorts(1)[0]
+    config = try folder.write(
+      "hyphad.toml",
+      """
+      state = "\(folder.path)/state"
+      \(settings)
+      [control]
+      socket = "\(folder.path)/control.sock"
+      [http]
+      listen = "127.0.0.1:\(port)"
+      """.utf8)
+  }
+
+  /// Starts the daemon, and returns once it answers.
+  func start() async throws {
+    let daemon = try Running(try Programs.path("hyphad"), ["--config", config])
+    self.daemon = daemon
+    try await eventually("hyphad does not answer; it wrote: \(daemon.stderr)") {
+      if let ended = daemon.poll() { throw HarnessError("hyphad ended (\(ended.status)): \(ended.stderr)") }
+      return (try? client())?.isAnswering
+    }
+  }
+
+  /// Stops it as systemd would.
+  @discardableResult
+  func stop() async throws -> Ended? {
+    daemon?.send(SIGTERM)
+    let ended = try await daemon?.end(within: 15)
+    daemon = nil
+    return ended
+  }
+
+  /// Ends it as a power failure would.
+  func kill() async throws {
+    try await daemon?.kill()
+    daemon = nil
+  }
+
+  func client() throws -> ControlClient {
+    try ControlClient(path: socket)
+  }
+
+  /// Runs `hyphactl` against this node.
+  func ctl(
+    _ arguments: String..., input: [UInt8] = [], environment: [String: String?] = [:]
+  ) async throws -> Ended {
+    try await startCtl(arguments, input: input, environment: environment).end()
+  }
+
+  /// Starts a `hyphactl` that goes on running.
+  func startCtl(
+    _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:]
+  ) throws -> Running {
+    var environment = environment
+    if environment["HYPHA_SOCKET"] == nil { environment["HYPHA_SOCKET"] = .some(socket) }
+    return try Running(try Programs.path("hyphactl"), arguments, input: input, environment: environment)
+  }
+}
+
+extension ControlClient {
+  /// `true`, or `nil` as ``eventually(within:_:isolation:_:)`` wants it.
+  fileprivate var isAnswering: Bool? {
+    (try? call(NodeVersion.self, Nothing(), timeoutSeconds: 5)) == nil ? nil : true
+  }
+}
