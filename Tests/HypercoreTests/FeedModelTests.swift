@@ -174,4 +174,20 @@ struct FeedModelTests {
       try world.clone.put([1], at: 0, proof: Proof(nodes: [huge], signature: nil))
     }
   }
+
+  @Test("a block is not taken for another one, whose place under the signed roots is not shown")
+  func otherPlace() throws {
+    var world = try World(seed: 6)
+    try world.writer.append(contentsOf: (UInt8(0)..<30).map { [UInt8](repeating: $0, count: Int($0) + 1) })
+    func proof(_ index: UInt64) throws -> Proof {
+      try world.writer.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+    }
+    try world.clone.put(world.writer.block(at: 0), at: 0, proof: proof(0))
+    #expect(throws: FeedError.self) { try world.clone.put(world.writer.block(at: 1), at: 8, proof: proof(1)) }
+    #expect(throws: FeedError.self) {
+      try world.clone.put([1, 2, 3], at: 8, proof: Proof(nodes: [], signature: proof(1).signature))
+    }
+    #expect(!world.clone.has(8))
+    world.blocks = []
+  }
 }

@@ -179,6 +179,31 @@ public final class Feed<Storage: RandomAccessStorage> {
     return offset
   }
 
+  /// The block that a byte of the feed is in.
+  ///
+  /// - Returns: `nil` where the feed is shorter, or the nodes that tell are not held.
+  public func index(ofByte byte: UInt64) throws(FeedError) -> UInt64? {
+    var offset = byte
+    for root in merkle.nodes {
+      if offset >= root.byteSize {
+        offset -= root.byteSize
+        continue
+      }
+      var treeIndex = root.treeIndex
+      while let (left, right) = FlatTree.children(treeIndex) {
+        guard let node = try pages.node(left) else { return nil }
+        if offset < node.byteSize {
+          treeIndex = left
+        } else {
+          offset -= node.byteSize
+          treeIndex = right
+        }
+      }
+      return treeIndex / 2
+    }
+    return nil
+  }
+
   private func sizeBelow(_ treeIndex: UInt64) throws(FeedError) -> UInt64 {
     guard let node = try pages.node(treeIndex) else {
       throw damaged("tree node \(treeIndex) is missing")

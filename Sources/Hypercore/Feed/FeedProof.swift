@@ -201,10 +201,13 @@ extension Feed {
     guard length <= Limits.feedBlocks else {
       throw FeedError(.tooLarge, "feed \(key.hex) of \(length) blocks")
     }
+    let rootIndexes = FlatTree.roots(length: length)
+    // The signature says nothing about a node that is not among the roots it covers.
+    guard rootIndexes.contains(top.treeIndex) else { throw badProof(index) }
     var remote = remote
     var roots: [Node] = []
     var size: UInt64 = 0
-    for treeIndex in FlatTree.roots(length: length) {
+    for treeIndex in rootIndexes {
       let root: Node
       if treeIndex == top.treeIndex {
         root = top

@@ -1,0 +1,113 @@
+/// What is known of one peer's share of one feed, and what the two sides owe each other.
+final class RemoteFeed {
+  let connection: ConnectionID
+  let channel: Int
+  /// Blocks that the peer says it holds.
+  let held = SparseBitfield()
+  /// Tree nodes that the peer, by its digests, holds.
+  let tree = SparseBitfield()
+  /// One more than the highest block that the peer says it holds.
+  var length: UInt64 = 0
+  /// The peer asked to be told what this side holds.
+  var isTold = false
+  /// The peer has not said that it is done downloading.
+  var downloads = true
+  /// Number of regions of 2^20 blocks, from the first, that this side asked about.
+  var wantedRegions: UInt64 = 0
+  var openWants = 0
+  /// Blocks asked for.
+  var requested: Set<UInt64> = []
+  /// Where to look for the next block to ask for: all before are held, asked for, or not with the peer.
+  var cursor: UInt64 = 0
+  /// When something asked for last arrived, or was first asked for.
+  var lastProgress: UInt64 = 0
+  /// The peer's requests that wait to be answered.
+  var requests: [Message.Request] = []
+  var firstRequest = 0
+  /// This side said that it is done downloading.
+  var saidDone = false
+
+  init(connection: ConnectionID, channel: Int) {
+    self.connection = connection
+    self.channel = channel
+  }
+
+  var waitingRequests: Int { requests.count - firstRequest }
+
+  func nextRequest() -> Message.Request? {
+    guard firstRequest < requests.count else { return nil }
+    let request = requests[firstRequest]
+    firstRequest += 1
+    if firstRequest == requests.count {
+      requests.removeAll(keepingCapacity: true)
+      firstRequest = 0
+    }
+    return request
+  }
+
+  /// Takes back requests for a block.
+  func cancel(_ cancel: Message.Cancel) {
+    requests.removeSubrange(..<firstRequest)
+    firstRequest = 0
+    requests.removeAll { $0.index == cancel.index && ($0.bytes ?? 0) == (cancel.bytes ?? 0) }
+  }
+
+  /// Takes in what the peer says it holds.
+  func note(_ have: Message.Have) throws(WireError) {
+    let count = have.length ?? 1
+    guard have.start <= Limits.feedBlocks, count <= Limits.feedBlocks - have.start else {
+      throw WireError(.tooLarge, "a have of \(count) blocks from \(have.start)")
+    }
+    guard let bitfield = have.bitfield else {
+      try makeRoom(count)
+      held.set(have.start..<have.start + count)
+      length = max(length, have.start + count)
+      cursor = min(cursor, have.start)
+      return
+    }
+    guard have.start & 7 == 0, count <= WireLimits.wantBlocks else {
+      throw WireError(.tooLarge, "a have with a bitfield over \(count) blocks from \(have.start)")
+    }
+    try makeRoom(count)
+    var start = have.start
+    do throws(RunLengthBitfield.Malformed) {
+      // A length of 0 or 1 with a bitfield stands for all that the bitfield has.
+      let limit = Int((count > 1 ? count + 7 : WireLimits.wantBlocks) / 8)
+      try RunLengthBitfield.forEachPiece(of: bitfield, limit: limit) { piece in
+        switch piece {
+        case .run(let bytes, let ones):
+          held.set(start..<start + 8 * UInt64(bytes), to: ones)
+          start += 8 * UInt64(bytes)
+          if ones { length = max(length, start) }
+        case .literal(let bytes):
+          for byte in bytes {
+            for bit in UInt64(0)..<8 where byte & (128 >> UInt8(bit)) != 0 {
+              held.set(start + bit)
+              length = max(length, start + bit + 1)
+            }
+            start += 8
+          }
+        }
+      }
+    } catch {
+      throw WireError(.malformed, "a have with a bitfield that is malformed or too long")
+    }
+    cursor = min(cursor, have.start)
+  }
+
+  private func makeRoom(_ count: UInt64) throws(WireError) {
+    guard UInt64(held.memory) + count / 8 <= UInt64(WireLimits.remoteBitfieldBytes) else {
+      throw WireError(.tooLarge, "the peer says it holds more than is kept track of")
+    }
+  }
+
+  /// Takes in what the peer holds no longer.
+  func note(_ unhave: Message.Unhave) throws(WireError) {
+    let count = unhave.length ?? 1
+    guard unhave.start <= Limits.feedBlocks, count <= Limits.feedBlocks - unhave.start else {
+      throw WireError(.tooLarge, "an unhave of \(count) blocks from \(unhave.start)")
+    }
+    let end = min(unhave.start + count, held.end)
+    if unhave.start < end { held.set(unhave.start..<end, to: false) }
+  }
+}

@@ -1,0 +1,420 @@
+/// Names a connection, for as long as it lasts; the caller chooses.
+public typealias ConnectionID = UInt64
+
+/// Keeps feeds the same on this node and its peers, over any number of connections with any number of feeds.
+///
+/// It has no socket and no clock: the caller hands in what arrives (``receive(_:from:now:)``) and how much of what
+/// was taken has not been sent yet (``setUnsent(_:on:)``), takes what is to be sent (``takeOutput(of:)``) after
+/// every call, and calls ``tick(now:)`` once a second. Time is in milliseconds on a clock that only goes forward.
+///
+/// Blocks that arrive are verified and put into their feed, but not announced: once the caller has made the
+/// feed durable it calls ``announce(_:)``. An error from ``receive(_:from:now:)`` is about that connection alone,
+/// which the caller then closes and removes; only `.local` is about this node's own disk.
+///
+/// Blocks are asked for in order, each of one peer at a time, deep enough in advance to keep a connection busy.
+/// A peer's requests are answered while few bytes wait to be sent, so a slow peer costs no memory.
+///
+/// Source: hypercore 6.26.0 `lib/replicate.js`.
+public final class Replicator<Storage: RandomAccessStorage> {
+  /// What happened, for the caller.
+  public enum Event: Equatable, Sendable {
+    /// A block arrived, verified, and is in the feed, not yet durable.
+    case downloaded(PublicKey, index: UInt64)
+    /// All that this side and its peers know of a feed is here.
+    case synced(PublicKey)
+    /// A peer said who it is.
+    case handshake(ConnectionID)
+    /// A peer asks for a feed that is not shared here.
+    case unknownFeed(ConnectionID, DiscoveryKey)
+    /// An extension's message.
+    case `extension`(ConnectionID, PublicKey, name: String, payload: [UInt8])
+    /// Both sides are done, on a connection that is not live.
+    case finished(ConnectionID)
+  }
+
+  private final class Connection {
+    let id: ConnectionID
+    let session: Session
+    let live: Bool
+    /// Feeds by channel.
+    var feeds: [Int: (shared: SharedFeed<Storage>, remote: RemoteFeed)] = [:]
+    var unsent = 0
+    var finished = false
+
+    init(id: ConnectionID, session: Session, live: Bool) {
+      self.id = id
+      self.session = session
+      self.live = live
+    }
+
+    var isFull: Bool { session.outputCount + unsent >= WireLimits.outputBytes }
+  }
+
+  private static var regionBlocks: UInt64 { 1 << 20 }
+
+  private var feeds: [PublicKey: SharedFeed<Storage>] = [:]
+  private var byDiscoveryKey: [DiscoveryKey: SharedFeed<Storage>] = [:]
+  private var connections: [ConnectionID: Connection] = [:]
+  private var events: [Event] = []
+  private var now: UInt64 = 0
+
+  public init() {}
+
+  /// What happened since it was last asked.
+  public func takeEvents() -> [Event] {
+    let taken = events
+    events = []
+    return taken
+  }
+
+  // MARK: - Feeds
+
+  /// Shares a feed on every connection that there is and will be.
+  ///
+  /// - Parameter downloads: ask peers for what is missing.
+  public func share(_ feed: Feed<Storage>, downloads: Bool) throws(WireError) {
+    guard feeds[feed.key] == nil else { return }
+    let shared = SharedFeed(feed, downloads: downloads)
+    feeds[feed.key] = shared
+    byDiscoveryKey[feed.discoveryKey] = shared
+    for connection in connections.values { try open(shared, on: connection) }
+  }
+
+  /// Notes blocks that this node has appended; call ``announce(_:)`` once they are durable.
+  public func appended(_ range: Range<UInt64>, to key: PublicKey) {
+    guard !range.isEmpty else { return }
+    feeds[key]?.noteNew(range)
+  }
+
+  /// Tells peers of the blocks that are new, now that they are durable.
+  public func announce(_ key: PublicKey) {
+    guard let shared = feeds[key] else { return }
+    let ranges = shared.unannounced
+    shared.unannounced = []
+    for peer in shared.peers where peer.isTold {
+      guard let session = connections[peer.connection]?.session else { continue }
+      for range in ranges {
+        let length = range.upperBound - range.lowerBound
+        session.send(
+          .have(Message.Have(start: range.lowerBound, length: length == 1 ? nil : length)), on: peer.channel)
+      }
+    }
+    for peer in shared.peers { finishIfDone(peer) }
+  }
+
+  /// On how many other nodes, of those connected, every block of a feed is.
+  public func fullyHeldBy(_ key: PublicKey) -> Int {
+    guard let shared = feeds[key], shared.feed.length > 0 else { return 0 }
+    var nodes: Set<[UInt8]> = []
+    for peer in shared.peers where holdsAll(peer, shared) {
+      guard let id = connections[peer.connection]?.session.remoteHandshake?.id else { continue }
+      nodes.insert(id)
+    }
+    return nodes.count
+  }
+
+  /// Whether all that peers hold of a feed is here.
+  public func isComplete(_ key: PublicKey) -> Bool {
+    feeds[key]?.isComplete ?? false
+  }
+
+  private func holdsAll(_ peer: RemoteFeed, _ shared: SharedFeed<Storage>) -> Bool {
+    peer.length >= shared.feed.length && peer.held.count >= shared.feed.length
+  }
+
+  // MARK: - Connections
+
+  /// Takes up a connection, and opens on it every feed that is shared, `first` before the others.
+  public func connect(
+    _ id: ConnectionID, _ configuration: Session.Configuration, first: PublicKey
+  ) throws(WireError) {
+    guard let shared = feeds[first] else {
+      throw WireError(.unknownFeed, "feed \(first.hex) is not shared here")
+    }
+    let connection = Connection(id: id, session: Session(configuration), live: configuration.live)
+    connections[id] = connection
+    try open(shared, on: connection)
+    for other in feeds.values where other !== shared { try open(other, on: connection) }
+  }
+
+  /// Gives up a connection; what was asked of it is asked of others.
+  public func disconnect(_ id: ConnectionID) {
+    guard let connection = connections.removeValue(forKey: id) else { return }
+    for (shared, remote) in connection.feeds.values {
+      shared.peers.removeAll { $0 === remote }
+      shared.release(remote)
+      for peer in shared.peers { request(from: peer, shared) }
+    }
+  }
+
+  /// Who the peer says it is: random bytes that stay the same while it runs.
+  public func remoteID(_ id: ConnectionID) -> [UInt8]? {
+    connections[id]?.session.remoteHandshake?.id
+  }
+
+  /// Whether the peer holds all of every feed that is shared.
+  public func isSynced(_ id: ConnectionID) -> Bool {
+    guard let connection = connections[id], connection.feeds.count == feeds.count else { return false }
+    return connection.feeds.values.allSatisfy { holdsAll($0.remote, $0.shared) && $0.shared.isComplete }
+  }
+
+  /// Takes the bytes to be sent.
+  public func takeOutput(of id: ConnectionID) -> [UInt8] {
+    connections[id]?.session.takeOutput() ?? []
+  }
+
+  /// Says how many of the bytes taken have not left yet, and answers requests while they are few.
+  public func setUnsent(_ bytes: Int, on id: ConnectionID) throws(WireError) {
+    guard let connection = connections[id] else { return }
+    connection.unsent = bytes
+    try answerRequests(on: connection)
+  }
+
+  /// Sends an extension's message on a feed's channel.
+  ///
+  /// - Returns: whether the peer speaks it.
+  public func send(extension name: String, _ payload: [UInt8], feed: PublicKey, on id: ConnectionID) -> Bool {
+    guard let connection = connections[id] else { return false }
+    for (channel, entry) in connection.feeds where entry.shared.feed.key == feed {
+      return connection.session.send(extension: name, payload, on: channel)
+    }
+    return false
+  }
+
+  private func open(_ shared: SharedFeed<Storage>, on connection: Connection) throws(WireError) {
+    let channel = try connection.session.open(shared.feed.key)
+    guard connection.feeds[channel] == nil else { return }
+    let remote = RemoteFeed(connection: connection.id, channel: channel)
+    connection.feeds[channel] = (shared, remote)
+    shared.peers.append(remote)
+    want(remote, shared, connection)
+    try connection.session.receiveWaiting(on: channel) { (event) throws(WireError) in
+      try handle(event, connection)
+    }
+  }
+
+  // MARK: - Receiving
+
+  /// Takes what arrived on a connection.
+  ///
+  /// - Throws: what the peer did that ends the connection; nothing of it was stored.
+  public func receive(_ bytes: [UInt8], from id: ConnectionID, now: UInt64) throws(WireError) {
+    self.now = max(self.now, now)
+    guard let connection = connections[id] else { return }
+    try connection.session.receive(bytes, failing: { $0 }) { (event) throws(WireError) in
+      try handle(event, connection)
+    }
+    for (shared, remote) in connection.feeds.values { request(from: remote, shared) }
+    try answerRequests(on: connection)
+  }
+
+  private func handle(_ event: Session.Event, _ connection: Connection) throws(WireError) {
+    switch event {
+    case .wants(let discoveryKey):
+      if let shared = byDiscoveryKey[discoveryKey] {
+        try open(shared, on: connection)
+      } else {
+        events.append(.unknownFeed(connection.id, discoveryKey))
+      }
+    case .handshake:
+      events.append(.handshake(connection.id))
+    case .extension(let name, let payload, let channel):
+      guard let (shared, _) = connection.feeds[channel] else { return }
+      events.append(.extension(connection.id, shared.feed.key, name: name, payload: payload))
+    case .message(let message, let channel):
+      guard let (shared, remote) = connection.feeds[channel] else { return }
+      try handle(message, remote, shared, connection)
+    }
+  }
+
+  private func handle(
+    _ message: Message, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  ) throws(WireError) {
+    switch message {
+    case .data(let data): try take(data, remote, shared)
+    case .request(let request):
+      guard remote.waitingRequests < WireLimits.waitingRequests else {
+        throw WireError(.tooLarge, "over \(WireLimits.waitingRequests) requests that are not answered yet")
+      }
+      remote.requests.append(request)
+    case .have(let have):
+      if have.bitfield != nil { remote.openWants = max(0, remote.openWants - 1) }
+      try remote.note(have)
+      want(remote, shared, connection)
+      noteSynced(shared)
+    case .unhave(let unhave): try remote.note(unhave)
+    case .want(let want): try answer(want, remote, shared, connection)
+    case .cancel(let cancel): remote.cancel(cancel)
+    case .info(let info):
+      remote.downloads = info.downloading ?? remote.downloads
+      finishIfDone(remote)
+    case .feed, .handshake, .unwant, .extension: break
+    }
+  }
+
+  private func take(_ data: Message.Data, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>)
+    throws(WireError)
+  {
+    guard remote.requested.remove(data.index) != nil else {
+      throw WireError(.unasked, "block \(data.index) was not asked for")
+    }
+    shared.reserved.set(data.index, to: false)
+    remote.lastProgress = now
+    guard let value = data.value else {
+      throw WireError(.unasked, "block \(data.index) came without its contents")
+    }
+    let isNew = !shared.feed.has(data.index)
+    do throws(FeedError) {
+      try shared.feed.put(value, at: data.index, proof: data.proof)
+    } catch {
+      remote.cursor = min(remote.cursor, data.index)
+      throw WireError(Self.code(error), error.context)
+    }
+    guard isNew else { return }
+    shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
+    shared.noteNew(data.index..<data.index + 1)
+    events.append(.downloaded(shared.feed.key, index: data.index))
+    noteSynced(shared)
+  }
+
+  private static func code(_ error: FeedError) -> WireError.Code {
+    switch error.code {
+    case .badProof, .badSignature: .unverified
+    case .tooLarge: .tooLarge
+    default: .local(error.code)
+    }
+  }
+
+  private func noteSynced(_ shared: SharedFeed<Storage>) {
+    let isComplete = shared.isComplete
+    if isComplete, !shared.saidSynced { events.append(.synced(shared.feed.key)) }
+    shared.saidSynced = isComplete
+  }
+
+  // MARK: - Asking
+
+  /// Asks about the next regions: always the first, and further ones as far as the peer or this side has blocks.
+  private func want(_ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection) {
+    let length = max(remote.length, shared.feed.length, 1)
+    while remote.wantedRegions * Self.regionBlocks < length, remote.openWants < WireLimits.openWants {
+      connection.session.send(
+        .want(Message.Want(start: remote.wantedRegions * Self.regionBlocks, length: Self.regionBlocks)),
+        on: remote.channel)
+      remote.wantedRegions += 1
+      remote.openWants += 1
+    }
+  }
+
+  private func request(from remote: RemoteFeed, _ shared: SharedFeed<Storage>) {
+    guard shared.downloads, let connection = connections[remote.connection] else { return }
+    while remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote) {
+      if remote.requested.isEmpty { remote.lastProgress = now }
+      remote.requested.insert(index)
+      shared.reserved.set(index)
+      connection.session.send(
+        .request(Message.Request(index: index, nodes: shared.feed.digest(of: index))), on: remote.channel)
+    }
+    finishIfDone(remote)
+  }
+
+  // MARK: - Answering
+
+  private func answer(
+    _ want: Message.Want, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  ) throws(WireError) {
+    let length = want.length ?? Self.regionBlocks
+    guard want.start & 8191 == 0, length & 8191 == 0, want.start <= Limits.feedBlocks else { return }
+    guard length <= WireLimits.wantBlocks else {
+      throw WireError(.tooLarge, "a want of \(length) blocks")
+    }
+    let feed = shared.feed
+    if !remote.isTold, feed.length > 0, feed.has(feed.length - 1) {
+      // The feed's length, before any bitfield.
+      connection.session.send(.have(Message.Have(start: feed.length - 1)), on: remote.channel)
+    }
+    remote.isTold = true
+    let bits = RunLengthBitfield.encode(feed.heldBits(start: want.start, length: length))
+    connection.session.send(
+      .have(Message.Have(start: want.start, length: length, bitfield: bits)), on: remote.channel)
+  }
+
+  private func answerRequests(on connection: Connection) throws(WireError) {
+    for (shared, remote) in connection.feeds.values {
+      while !connection.isFull, let request = remote.nextRequest() {
+        try answer(request, remote, shared, connection)
+      }
+    }
+  }
+
+  private func answer(
+    _ request: Message.Request, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  ) throws(WireError) {
+    let feed = shared.feed
+    let hashOnly = request.hash ?? false
+    do throws(FeedError) {
+      var index = request.index
+      var digest = request.nodes ?? 0
+      if let byte = request.bytes, byte > 0 {
+        index = try feed.index(ofByte: byte) ?? index
+        digest = 0
+      }
+      guard hashOnly || feed.has(index) else {
+        connection.session.send(.unhave(Message.Unhave(start: index)), on: remote.channel)
+        return
+      }
+      let proof = try feed.proof(of: index, digest: digest, hashOnly: hashOnly, remoteTree: remote.tree)
+      let value = hashOnly ? nil : try feed.block(at: index)
+      connection.session.send(
+        .data(Message.Data(index: index, value: value, proof: proof)), on: remote.channel)
+    } catch {
+      if error.code == .missing {
+        connection.session.send(.unhave(Message.Unhave(start: request.index)), on: remote.channel)
+        return
+      }
+      throw WireError(.local(error.code), error.context)
+    }
+  }
+
+  // MARK: - Ending
+
+  /// On a connection that is not live, says when this side has all, and ends when both sides have.
+  private func finishIfDone(_ remote: RemoteFeed) {
+    guard let connection = connections[remote.connection], !connection.live, !connection.finished,
+      let (shared, _) = connection.feeds[remote.channel]
+    else { return }
+    let hasAll = !shared.downloads || (remote.openWants == 0 && remote.requested.isEmpty && shared.isComplete)
+    guard hasAll else { return }
+    if !remote.saidDone {
+      remote.saidDone = true
+      connection.session.send(.info(Message.Info(uploading: true, downloading: false)), on: remote.channel)
+    }
+    let done = connection.feeds.values.allSatisfy { $0.remote.saidDone && !$0.remote.downloads }
+    if done {
+      connection.finished = true
+      events.append(.finished(connection.id))
+    }
+  }
+
+  // MARK: - Time
+
+  /// Keeps connections alive.
+  ///
+  /// - Returns: the connections whose peer is gone or does not answer, and why, to be closed.
+  public func tick(now: UInt64) -> [(ConnectionID, WireError)] {
+    self.now = max(self.now, now)
+    var gone: [(ConnectionID, WireError)] = []
+    for connection in connections.values {
+      do throws(WireError) {
+        try connection.session.tick(now: now)
+        for (_, remote) in connection.feeds.values where !remote.requested.isEmpty {
+          guard now < remote.lastProgress + WireLimits.requestMilliseconds else {
+            throw WireError(.timedOut, "a block asked for did not come")
+          }
+        }
+      } catch {
+        gone.append((connection.id, error))
+      }
+    }
+    return gone
+  }
+}

@@ -1,0 +1,73 @@
+/// One feed, and every peer that shares it.
+final class SharedFeed<Storage: RandomAccessStorage> {
+  let feed: Feed<Storage>
+  /// Ask for blocks that are missing.
+  var downloads: Bool
+  var peers: [RemoteFeed] = []
+  /// Blocks asked of one peer or another.
+  let reserved = SparseBitfield()
+  /// Blocks that are new here and that peers were not told of.
+  var unannounced: [Range<UInt64>] = []
+  /// Mean size of the blocks received of late, in bytes.
+  var meanBlockBytes = 1024
+  /// It was said that all that peers hold is here.
+  var saidSynced = false
+
+  init(_ feed: Feed<Storage>, downloads: Bool) {
+    self.feed = feed
+    self.downloads = downloads
+  }
+
+  /// Most blocks to ask of one peer at a time.
+  var requestDepth: Int {
+    min(WireLimits.openRequests, max(8, WireLimits.openRequestBytes / max(meanBlockBytes, 1)))
+  }
+
+  /// One more than the highest block that this side or a peer holds.
+  var knownLength: UInt64 {
+    peers.reduce(feed.length) { max($0, $1.length) }
+  }
+
+  /// Everything that is known of is here.
+  var isComplete: Bool {
+    let known = knownLength
+    return feed.length >= known && feed.heldBlocks >= known
+  }
+
+  func noteNew(_ range: Range<UInt64>) {
+    if let last = unannounced.last, last.upperBound == range.lowerBound {
+      unannounced[unannounced.count - 1] = last.lowerBound..<range.upperBound
+    } else {
+      unannounced.append(range)
+    }
+  }
+
+  /// The next block to ask `peer` for: the first that it holds and that is neither here nor asked for.
+  func nextToRequest(from peer: RemoteFeed) -> UInt64? {
+    var index = peer.cursor
+    while index < peer.length {
+      guard let missing = feed.firstMissing(in: index..<peer.length) else { break }
+      guard let free = reserved.first(false, in: missing..<peer.length) else { break }
+      if free != missing {
+        index = free
+        continue
+      }
+      guard let offered = peer.held.first(true, in: free..<peer.length) else { break }
+      if offered == free {
+        peer.cursor = free + 1
+        return free
+      }
+      index = offered
+    }
+    peer.cursor = peer.length
+    return nil
+  }
+
+  /// Gives up on what was asked of a peer that is gone, so that it is asked of another.
+  func release(_ peer: RemoteFeed) {
+    for index in peer.requested { reserved.set(index, to: false) }
+    let lowest = peer.requested.min() ?? .max
+    peer.requested = []
+    for other in peers { other.cursor = min(other.cursor, lowest) }
+  }
+}

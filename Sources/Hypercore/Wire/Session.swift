@@ -1,0 +1,262 @@
+/// One connection's protocol state, without a socket, clock or randomness of its own: bytes and commands in,
+/// messages and bytes out.
+///
+/// - ``open(_:)`` and ``send(_:on:)`` add bytes to be sent, which the caller takes by ``takeOutput()`` whenever it can send.
+/// - ``receive(_:_:)`` is called with each piece that arrives, of any size, and hands on whole messages.
+/// - ``tick(now:)`` is called at least once a second.
+///
+/// After an error from any of them the connection must be closed.
+///
+/// Source: hypercore-protocol 6.9.0 `index.js`, `feed.js`; DEP-0010.
+public final class Session {
+  /// What this side says of itself.
+  public struct Configuration: Sendable {
+    /// Names this node while it runs: 32 random bytes.
+    public var id: [UInt8]
+    public var live: Bool
+    public var extensions: [String]
+    /// 24 random bytes encrypt the connection under the key of its first feed; `nil` leaves it in plain.
+    public var nonce: [UInt8]?
+
+    public init(id: [UInt8], live: Bool = true, extensions: [String] = [], nonce: [UInt8]? = nil) {
+      self.id = id
+      self.live = live
+      self.extensions = extensions
+      self.nonce = nonce
+    }
+  }
+
+  /// What the peer sent.
+  public enum Event: Equatable, Sendable {
+    /// It wants this feed. On an encrypted connection the first must be opened by ``open(_:)`` before the handler
+    /// returns, since all that follows is encrypted under its key.
+    case wants(DiscoveryKey)
+    case handshake(Message.Handshake)
+    /// A message on a channel that ``open(_:)`` gave.
+    case message(Message, channel: Int)
+    /// An extension that both sides speak.
+    case `extension`(name: String, payload: [UInt8], channel: Int)
+  }
+
+  private struct Channel {
+    let discoveryKey: DiscoveryKey
+    /// This side's number for it, once open.
+    var local: Int?
+    /// Messages that came before this side opened it.
+    var waiting: [Message] = []
+  }
+
+  private let configuration: Configuration
+  /// Channels by discovery key, as places in ``channels``.
+  private var places: [DiscoveryKey: Int] = [:]
+  private var channels: [Channel] = []
+  /// Places in ``channels`` by the peer's numbers.
+  private var remote: [Int?] = []
+  /// Places in ``channels`` by this side's numbers.
+  private var local: [Int] = []
+  private var firstKey: PublicKey?
+  private var remoteFirst: Message.Feed?
+  private var encoder = FrameEncoder()
+  private var decoder = FrameDecoder()
+  private var lastSent: UInt64 = 0
+  private var lastReceived: UInt64?
+  private var hasSent = false
+  private var hasReceived = false
+  /// What the peer said of itself, once it has.
+  public private(set) var remoteHandshake: Message.Handshake?
+
+  public init(_ configuration: Configuration) {
+    self.configuration = configuration
+  }
+
+  /// Number of bytes to be sent.
+  public var outputCount: Int { encoder.output.count }
+
+  /// Takes the bytes to be sent, and leaves none.
+  public func takeOutput() -> [UInt8] {
+    encoder.takeOutput()
+  }
+
+  // MARK: - Commands
+
+  /// Opens the feed's channel, and takes up what the peer has sent on it so far.
+  ///
+  /// - Returns: the channel's number; the same one if it is open already.
+  /// - Throws: `.tooLarge` over ``WireLimits/channels``; `.violation` where the peer began with another feed.
+  public func open(_ key: PublicKey) throws(WireError) -> Int {
+    let discoveryKey = Crypto.discoveryKey(key)
+    let place = place(of: discoveryKey)
+    if let number = channels[place].local { return number }
+    guard local.count < WireLimits.channels else {
+      throw WireError(.tooLarge, "over \(WireLimits.channels) feeds on a connection")
+    }
+    let number = local.count
+    local.append(place)
+    channels[place].local = number
+    var message = Message.Feed(discoveryKey: discoveryKey)
+    guard firstKey == nil else {
+      append(.feed(message), channel: number)
+      return number
+    }
+    firstKey = key
+    message.nonce = configuration.nonce
+    append(.feed(message), channel: number)
+    if let nonce = configuration.nonce { encoder.encrypt(key: key, nonce: nonce) }
+    append(
+      .handshake(
+        Message.Handshake(
+          id: configuration.id, live: configuration.live, extensions: configuration.extensions)),
+      channel: number)
+    try checkFirst()
+    return number
+  }
+
+  /// Sends a message on an open channel.
+  public func send(_ message: Message, on channel: Int) {
+    append(message, channel: channel)
+  }
+
+  /// Sends an extension's message, if the peer speaks it.
+  ///
+  /// - Returns: whether it does.
+  @discardableResult
+  public func send(extension name: String, _ payload: [UInt8], on channel: Int) -> Bool {
+    guard let id = configuration.extensions.firstIndex(of: name), remoteSupports(name) else { return false }
+    append(.extension(Message.Extension(id: UInt64(id), payload: payload)), channel: channel)
+    return true
+  }
+
+  /// Whether both sides speak an extension.
+  public func remoteSupports(_ name: String) -> Bool {
+    configuration.extensions.contains(name) && remoteHandshake?.extensions.contains(name) == true
+  }
+
+  private func append(_ message: Message, channel: Int) {
+    encoder.append(message, channel: channel)
+    hasSent = true
+  }
+
+  private func place(of discoveryKey: DiscoveryKey) -> Int {
+    if let place = places[discoveryKey] { return place }
+    channels.append(Channel(discoveryKey: discoveryKey))
+    places[discoveryKey] = channels.count - 1
+    return channels.count - 1
+  }
+
+  /// Both sides must begin with the same feed; under its key the connection is encrypted.
+  private func checkFirst() throws(WireError) {
+    guard let firstKey, let remoteFirst else { return }
+    guard remoteFirst.discoveryKey == Crypto.discoveryKey(firstKey) else {
+      throw WireError(.unknownFeed, "the peer begins with another feed, \(remoteFirst.discoveryKey.hex)")
+    }
+    guard configuration.nonce != nil, !decoder.isDecrypting else { return }
+    guard let nonce = remoteFirst.nonce else {
+      throw WireError(.violation, "the peer does not encrypt, which this connection asks for")
+    }
+    decoder.decrypt(key: firstKey, nonce: nonce)
+  }
+
+  // MARK: - Receiving
+
+  /// Takes the next bytes of the connection, and calls `handle` with each message that is whole.
+  public func receive<E: Error>(
+    _ bytes: [UInt8], failing: (WireError) -> E, _ handle: (Event) throws(E) -> Void
+  ) throws(E) {
+    hasReceived = true
+    decoder.append(bytes)
+    while true {
+      let frame: Frame?
+      do throws(WireError) { frame = try decoder.next() } catch { throw failing(error) }
+      guard let frame else { return }
+      try take(frame, failing, handle)
+    }
+  }
+
+  private func take<E: Error>(
+    _ frame: Frame, _ failing: (WireError) -> E, _ handle: (Event) throws(E) -> Void
+  ) throws(E) {
+    if case .feed(let feed) = frame.message {
+      do throws(WireError) { try takeFeed(feed, on: frame.channel) } catch { throw failing(error) }
+      try handle(.wants(feed.discoveryKey))
+      if configuration.nonce != nil, !decoder.isDecrypting {
+        throw failing(WireError(.unknownFeed, "no feed \(feed.discoveryKey.hex) here"))
+      }
+      return try handleWaiting(frame.channel, handle)
+    }
+    guard frame.channel < remote.count, let place = remote[frame.channel] else {
+      throw failing(WireError(.violation, "a message on channel \(frame.channel), which is not open"))
+    }
+    guard let message = frame.message else { return }
+    if case .handshake(let handshake) = message {
+      guard remoteHandshake == nil else { return }
+      remoteHandshake = handshake
+      return try handle(.handshake(handshake))
+    }
+    guard let number = channels[place].local else {
+      guard channels[place].waiting.count < WireLimits.unopenedMessages else {
+        throw failing(WireError(.violation, "too many messages for a feed that is not open here"))
+      }
+      channels[place].waiting.append(message)
+      return
+    }
+    try hand(message, number, handle)
+  }
+
+  private func takeFeed(_ feed: Message.Feed, on channel: Int) throws(WireError) {
+    while remote.count <= channel { remote.append(nil) }
+    guard remote[channel] == nil else {
+      throw WireError(.violation, "channel \(channel) was opened twice")
+    }
+    remote[channel] = place(of: feed.discoveryKey)
+    if remoteFirst == nil {
+      remoteFirst = feed
+      try checkFirst()
+    }
+  }
+
+  /// Hands on what came before this side opened the channel.
+  private func handleWaiting<E: Error>(_ channel: Int, _ handle: (Event) throws(E) -> Void) throws(E) {
+    guard let place = remote[channel], let number = channels[place].local else { return }
+    let waiting = channels[place].waiting
+    channels[place].waiting = []
+    for message in waiting { try hand(message, number, handle) }
+  }
+
+  /// Hands on what the peer sent on a feed's channel before ``open(_:)``: to be called after opening a feed
+  /// outside of a handler.
+  public func receiveWaiting<E: Error>(on channel: Int, _ handle: (Event) throws(E) -> Void) throws(E) {
+    guard channel < local.count else { return }
+    let waiting = channels[local[channel]].waiting
+    channels[local[channel]].waiting = []
+    for message in waiting { try hand(message, channel, handle) }
+  }
+
+  private func hand<E: Error>(
+    _ message: Message, _ channel: Int, _ handle: (Event) throws(E) -> Void
+  ) throws(E) {
+    guard case .extension(let sent) = message else { return try handle(.message(message, channel: channel)) }
+    guard let names = remoteHandshake?.extensions, sent.id < UInt64(names.count) else { return }
+    let name = names[Int(sent.id)]
+    guard configuration.extensions.contains(name) else { return }
+    try handle(.extension(name: name, payload: sent.payload, channel: channel))
+  }
+
+  // MARK: - Time
+
+  /// Keeps the connection alive, and notices that the peer is gone.
+  ///
+  /// - Parameter now: milliseconds on a clock that only goes forward.
+  public func tick(now: UInt64) throws(WireError) {
+    if hasReceived || lastReceived == nil { lastReceived = now }
+    if hasSent { lastSent = now }
+    hasReceived = false
+    hasSent = false
+    if let lastReceived, now - lastReceived > WireLimits.timeOutMilliseconds {
+      throw WireError(.timedOut, "nothing received for \((now - lastReceived) / 1000) seconds")
+    }
+    if firstKey != nil, now - lastSent >= WireLimits.keepAliveMilliseconds {
+      encoder.appendKeepAlive()
+      hasSent = true
+    }
+  }
+}

@@ -1,0 +1,66 @@
+/// Why a connection cannot go on: what the peer did.
+public struct WireError: Error, Equatable, Sendable {
+  public enum Code: Equatable, Sendable {
+    /// Bytes that are no message.
+    case malformed
+    /// A message at the wrong time, or on a channel that is not open.
+    case violation
+    /// Something that was not asked for.
+    case unasked
+    /// Over one of ``WireLimits``.
+    case tooLarge
+    /// A block or hash that does not lead to what the owner signed.
+    case unverified
+    /// Nothing arrived for too long.
+    case timedOut
+    /// The peer wants a feed that is not here, or offers no key in common.
+    case unknownFeed
+    /// A fault on this side: its own disk, not the peer.
+    case local(FeedError.Code)
+  }
+
+  public var code: Code
+  public var context: String
+
+  public init(_ code: Code, _ context: String) {
+    self.code = code
+    self.context = context
+  }
+}
+
+/// Bounds on what a peer can send or cause.
+public enum WireLimits {
+  /// Bytes of one message: as the reference.
+  public static let messageBytes = 8 << 20
+  /// Channels on a connection: as the reference.
+  public static let channels = 256
+  /// Messages kept for a channel that the peer opened and this side has not yet: as the reference.
+  public static let unopenedMessages = 16
+  /// Nodes in a proof: a path and the roots of the longest feed.
+  public static let proofNodes = 128
+  /// Extensions in a handshake, and bytes of one's name.
+  public static let extensions = 64
+  public static let extensionNameBytes = 256
+  /// Bytes of a handshake's id and user data.
+  public static let handshakeBytes = 4096
+  /// Bytes of an extension message.
+  public static let extensionBytes = 64 << 10
+  /// Blocks that one `want` is about, and one `have` with a bitfield: 2^20 is what the reference asks for.
+  public static let wantBlocks: UInt64 = 1 << 23
+  /// Bytes of memory for what one peer says it has of one feed: 134 million blocks.
+  public static let remoteBitfieldBytes = 16 << 20
+  /// Requests of one peer for one feed that wait to be answered.
+  public static let waitingRequests = 2048
+  /// Wants sent and not yet answered.
+  static let openWants = 16
+  /// Blocks asked of one peer and not yet received: at most so many, and about so many bytes.
+  static let openRequests = 512
+  static let openRequestBytes = 4 << 20
+  /// Bytes that wait to be sent, from which on no more requests are answered.
+  public static let outputBytes = 1 << 20
+  /// Milliseconds without a byte sent after which a keep-alive is sent; without one received, after which the
+  /// peer is given up; and with a request open, after which that is.
+  public static let keepAliveMilliseconds: UInt64 = 3_000
+  public static let timeOutMilliseconds: UInt64 = 20_000
+  public static let requestMilliseconds: UInt64 = 30_000
+}
