@@ -29,7 +29,7 @@ let package = Package(
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
     .target(name: "Hypercore", dependencies: ["CSodium"], swiftSettings: swiftSettings),
-    .target(name: "Hyperdb", dependencies: ["Hypercore"], swiftSettings: swiftSettings),
+    .target(name: "Hyperdb", dependencies: ["Hypercore", "CSodium"], swiftSettings: swiftSettings),
     .target(name: "Hypha", dependencies: ["Hyperdb", "CSodium"], swiftSettings: swiftSettings),
     .target(name: "HyphaControlAPI", swiftSettings: swiftSettings),
     .target(
@@ -62,9 +62,12 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
-    .testTarget(name: "HypercoreTests", dependencies: ["Hypercore"], swiftSettings: swiftSettings),
-    .testTarget(name: "HyperdbTests", dependencies: ["Hyperdb"], swiftSettings: swiftSettings),
-    .testTarget(name: "HyphaTests", dependencies: ["Hypha"], swiftSettings: swiftSettings),
+    .target(
+      name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
+    .testTarget(
+      name: "HypercoreTests", dependencies: ["Hypercore", "TestSupport"], swiftSettings: swiftSettings),
+    .testTarget(name: "HyperdbTests", dependencies: ["Hyperdb", "TestSupport"], swiftSettings: swiftSettings),
+    .testTarget(name: "HyphaTests", dependencies: ["Hypha", "TestSupport"], swiftSettings: swiftSettings),
     .testTarget(
       name: "HyphaControlAPITests", dependencies: ["HyphaControlAPI"], swiftSettings: swiftSettings),
     .testTarget(

@@ -1,4 +1,5 @@
 import Hypercore
+import TestSupport
 import Testing
 
 @Suite("Hashes and signatures equal the reference's")

@@ -1,4 +1,5 @@
 import Hypercore
+import TestSupport
 import Testing
 
 @Suite("A feed against a plain list of blocks")

@@ -1,4 +1,5 @@
 import Hypercore
+import TestSupport
 import Testing
 
 /// One file of `wire/`.

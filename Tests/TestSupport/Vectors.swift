@@ -2,27 +2,27 @@ import FoundationEssentials
 import Hypercore
 
 /// The reference data: `HYPHA_VECTORS`, or `../shared/vectors` beside the project.
-enum Vectors {
-  static let folder: String = {
+package enum Vectors {
+  package static let folder: String = {
     if let folder = ProcessInfo.processInfo.environment["HYPHA_VECTORS"], !folder.isEmpty { return folder }
     let root = #filePath.split(separator: "/", omittingEmptySubsequences: false).dropLast(3)
     return root.dropLast().joined(separator: "/") + "/shared/vectors"
   }()
 
-  static func bytes(_ path: String) throws -> [UInt8] {
+  package static func bytes(_ path: String) throws -> [UInt8] {
     [UInt8](try Data(contentsOf: URL(filePath: folder + "/" + path)))
   }
 
-  static func json<T: Decodable>(_ path: String, as type: T.Type = T.self) throws -> T {
+  package static func json<T: Decodable>(_ path: String, as type: T.Type = T.self) throws -> T {
     try JSONDecoder().decode(type, from: Data(bytes(path)))
   }
 }
 
 /// Bytes that stand as hexadecimal digits in the reference data.
-struct HexBytes: Decodable {
-  let bytes: [UInt8]
+package struct HexBytes: Decodable {
+  package let bytes: [UInt8]
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
     guard let bytes = Hex.decode(text) else {
@@ -33,14 +33,14 @@ struct HexBytes: Decodable {
 }
 
 /// A seeded source of randomness, so that a failure can be repeated: SplitMix64.
-struct SeededRandom: RandomNumberGenerator {
+package struct SeededRandom: RandomNumberGenerator {
   private var state: UInt64
 
-  init(_ seed: UInt64) {
+  package init(_ seed: UInt64) {
     state = seed
   }
 
-  mutating func next() -> UInt64 {
+  package mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15
     var z = state
     z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
@@ -48,7 +48,7 @@ struct SeededRandom: RandomNumberGenerator {
     return z ^ (z >> 31)
   }
 
-  mutating func bytes(_ count: Int) -> [UInt8] {
+  package mutating func bytes(_ count: Int) -> [UInt8] {
     (0..<count).map { _ in UInt8.random(in: 0...255, using: &self) }
   }
 }

@@ -1,0 +1,42 @@
+public import Hypercore
+
+/// What a database could not do.
+public struct HyperdbError: Error, Equatable, Sendable {
+  public enum Code: Equatable, Sendable {
+    case feed(FeedError.Code)
+    /// The feed's first block does not say that it is a database.
+    case notHyperdb
+    /// An entry that cannot be read, or points to what cannot be.
+    case badEntry
+    /// Over one of ``HyperdbLimits``.
+    case tooLarge
+  }
+
+  public var code: Code
+  public var context: String
+
+  public init(_ code: Code, _ context: String) {
+    self.code = code
+    self.context = context
+  }
+
+  init(_ error: FeedError) {
+    self.init(.feed(error.code), error.context)
+  }
+}
+
+/// Bounds on entries, whoever wrote them.
+public enum HyperdbLimits {
+  /// Bytes of a key.
+  public static let keyBytes = 4096
+  /// Components of a key: what is between slashes.
+  public static let keyComponents = 128
+  /// Bytes of a value.
+  public static let valueBytes = 4 << 20
+  /// Bytes of an entry's trie.
+  public static let trieBytes = 512 << 10
+  /// Writers of a database.
+  public static let writers = 256
+  /// Entries, without their values, that are kept decoded: in each of the cache's two generations.
+  static let cachedEntries = 4096
+}

@@ -1,0 +1,68 @@
+import CSodium
+import Hypercore
+
+/// A key as the trie sees it: for each component 32 values of two bits from a hash, and at the end a value that
+/// only keys have.
+///
+/// Source: hyperdb 3.5.0 `lib/hash.js`, `lib/normalize.js`.
+struct KeyPath: Equatable {
+  /// The value behind a key's last component.
+  static let terminator: UInt8 = 4
+  private static let valuesPerComponent = 32
+
+  /// SipHash-2-4 under a key of zeros, of each component.
+  private var hashes: [UInt64] = []
+  /// The last value, where it is not part of a component: the terminator.
+  private var isTerminated: Bool
+  /// Number of values, without the terminator; less than whole components for the start of a path.
+  private var valueCount: Int
+
+  /// - Parameter terminated: a key's own path; without, that of all keys below it.
+  init(_ key: ArraySlice<UInt8>, terminated: Bool) {
+    for component in Self.components(of: key) { hashes.append(Self.hash(component)) }
+    isTerminated = terminated
+    valueCount = hashes.count * Self.valuesPerComponent
+  }
+
+  var count: Int { valueCount + (isTerminated ? 1 : 0) }
+
+  subscript(_ position: Int) -> UInt8 {
+    if position == valueCount { return Self.terminator }
+    let (component, place) = position.quotientAndRemainder(dividingBy: Self.valuesPerComponent)
+    return UInt8(truncatingIfNeeded: hashes[component] >> UInt64(2 * place)) & 3
+  }
+
+  /// The path that is the same before `position`, and has `value` there as its last.
+  func diverted(at position: Int, to value: UInt8) -> KeyPath {
+    var path = self
+    path.isTerminated = value == Self.terminator
+    path.valueCount = min(position, valueCount)
+    if value == Self.terminator { return path }
+    let (component, place) = position.quotientAndRemainder(dividingBy: Self.valuesPerComponent)
+    while path.hashes.count <= component { path.hashes.append(0) }
+    let shift = UInt64(2 * place)
+    path.hashes[component] = path.hashes[component] & ~(3 << shift) | UInt64(value) << shift
+    path.valueCount = position + 1
+    return path
+  }
+
+  /// What is between slashes, but for one at either end.
+  private static func components(of key: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
+    var components = key.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+    if components.first?.isEmpty == true { components.removeFirst() }
+    if components.last?.isEmpty == true { components.removeLast() }
+    return components
+  }
+
+  private static func hash(_ component: ArraySlice<UInt8>) -> UInt64 {
+    let key = [UInt8](repeating: 0, count: 16)
+    var output: UInt64 = 0
+    withUnsafeMutableBytes(of: &output) { output in
+      component.withUnsafeBufferPointer { bytes in
+        _ = crypto_shorthash(
+          output.octets, UnsafeRawBufferPointer(bytes).octets, UInt64(bytes.count), key)
+      }
+    }
+    return UInt64(littleEndian: output)
+  }
+}

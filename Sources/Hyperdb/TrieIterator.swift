@@ -1,0 +1,108 @@
+import Hypercore
+
+/// Goes over all keys below a prefix, in the order of their paths.
+///
+/// Source: hyperdb 3.5.0 `lib/iterator.js`.
+struct TrieIterator<Storage: RandomAccessStorage> {
+  private typealias Node = Writer<Storage>.Node
+
+  private enum Step {
+    /// Every key at or behind a position of an entry's trie.
+    case node(Node, position: Int)
+    /// Every key below a path.
+    case path(KeyPath)
+  }
+
+  private let database: Hyperdb<Storage>
+  private let prefix: [UInt8]
+  /// Number of values in the prefix's path.
+  private let start: Int
+  private var stack: [Step]
+  /// Results of several keys with the same hash, not returned yet.
+  private var collisions: [[Node]] = []
+
+  init(_ database: Hyperdb<Storage>, prefix: [UInt8]) {
+    self.database = database
+    self.prefix = prefix
+    let path = KeyPath(prefix[...], terminated: false)
+    start = path.count
+    stack = [.path(path)]
+  }
+
+  /// The entries of the next key, or `nil` after the last.
+  mutating func next() throws(HyperdbError) -> [Writer<Storage>.Node]? {
+    while true {
+      while let nodes = collisions.popLast() {
+        if !nodes.allSatisfy(\.isDeleted) { return nodes }
+      }
+      guard let step = stack.popLast() else { return nil }
+      switch step {
+      case .node(let node, let position):
+        if try descend(node, from: position) { continue }
+        if !node.isDeleted, isBelowPrefix(node) { return [node] }
+      case .path(let path):
+        if let nodes = try visit(path, database.find(path)), !nodes.allSatisfy(\.isDeleted) { return nodes }
+      }
+    }
+  }
+
+  /// Puts all that an entry's trie leads to at its next position on the stack, the entry itself at its place.
+  ///
+  /// - Returns: `false` where there is no further position.
+  private mutating func descend(_ node: Node, from position: Int) throws(HyperdbError) -> Bool {
+    guard let bucket = node.trie.firstBucket(from: position) else { return false }
+    let position = bucket.position
+    let own = node.path[position]
+    for value in order(at: position) {
+      let pointers = bucket.pointers[Int(value)]
+      if value == own {
+        stack.append(
+          pointers.isEmpty
+            ? .node(node, position: position + 1) : .path(node.path.diverted(at: position, to: value)))
+      } else if pointers.count > 1 {
+        stack.append(.path(node.path.diverted(at: position, to: value)))
+      } else if let pointer = pointers.first {
+        stack.append(.node(try database.node(pointer), position: position + 1))
+      }
+    }
+    return true
+  }
+
+  /// Goes on below a path at which several entries meet.
+  private mutating func visit(_ path: KeyPath, _ nodes: [Node]) -> [Node]? {
+    let position = path.count
+    if nodes.count < 2 {
+      if let node = nodes.first { stack.append(.node(node, position: position)) }
+      return nil
+    }
+    for value in order(at: position) {
+      let leadsOn = nodes.contains { node in
+        guard position < node.path.count else { return false }
+        if node.path[position] == value { return true }
+        return node.trie.bucket(at: position)?.pointers[Int(value)].isEmpty == false
+      }
+      if leadsOn { stack.append(.path(path.diverted(at: position, to: value))) }
+    }
+    var groups: [[Node]] = []
+    let ending = nodes.filter { $0.path.count == position && isBelowPrefix($0) }
+    for node in ending.sorted(by: { $1.key.lexicographicallyPrecedes($0.key) }) {
+      if groups.last?.first?.key == node.key {
+        groups[groups.count - 1].append(node)
+      } else {
+        groups.append([node])
+      }
+    }
+    let last = groups.popLast()
+    collisions.append(contentsOf: groups)
+    return last
+  }
+
+  /// Values in the order in which they go on the stack: the last is visited first.
+  private func order(at position: Int) -> [UInt8] {
+    start == 0 && position == 0 ? [3, 2, 1, 0] : [3, 2, 1, 0, KeyPath.terminator]
+  }
+
+  private func isBelowPrefix(_ node: Node) -> Bool {
+    node.key.starts(with: prefix)
+  }
+}

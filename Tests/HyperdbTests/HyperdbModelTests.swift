@@ -1,0 +1,116 @@
+import Hypercore
+import Hyperdb
+import TestSupport
+import Testing
+
+@Suite("A database against a plain dictionary")
+struct HyperdbModelTests {
+  private func files() throws -> FeedFiles<MemoryStorage> {
+    try FeedFiles { (_) throws(StorageError) in MemoryStorage() }
+  }
+
+  private func key(_ random: inout SeededRandom) -> String {
+    let names = ["a", "b", "posts", "profile", "é", "x y", "1", "2", "3"]
+    return (0..<Int.random(in: 1...4, using: &random))
+      .map { _ in names.randomElement(using: &random) ?? "a" }.joined(separator: "/")
+  }
+
+  @Test(arguments: UInt64(0)..<8)
+  func random(seed: UInt64) throws {
+    var random = SeededRandom(seed)
+    let files = try files()
+    var feed = try Feed(files: files, keyPair: KeyPair())
+    var database = try Hyperdb(source: feed)
+    var model: [String: [UInt8]] = [:]
+    var history: [(String, [UInt8]?)] = []
+    for step in 0..<600 {
+      var changes: [Hyperdb<MemoryStorage>.Change] = []
+      for _ in 0..<(Bool.random(using: &random) ? 1 : Int.random(in: 0...6, using: &random)) {
+        let key = key(&random)
+        if UInt8.random(in: 0...3, using: &random) == 0 {
+          changes.append(.delete(key: key))
+          model[key] = nil
+          history.append((key, nil))
+        } else {
+          let value = random.bytes(Int.random(in: 0...30, using: &random))
+          changes.append(.put(key: key, value: value))
+          model[key] = value
+          history.append((key, value))
+        }
+      }
+      try database.batch(changes)
+      if step % 50 == 49 {
+        try feed.flush(durable: true)
+        feed = try Feed(files: files, key: feed.key)
+        database = try Hyperdb(source: feed)
+      }
+      for _ in 0..<3 {
+        let key = key(&random)
+        let entries = try database.get(key)
+        #expect(entries.map(\.value) == (model[key].map { [$0] } ?? []), "\(key)")
+      }
+      guard step % 60 == 0 else { continue }
+      let all = try database.list()
+      #expect(all.allSatisfy { $0.count == 1 })
+      #expect(all.count == model.count)
+      for entries in all { #expect(model[entries[0].keyText] == entries[0].value) }
+      let prefix = key(&random)
+      let below = Set(try database.list(prefix: prefix).map { $0[0].keyText })
+      #expect(below == Set(model.keys.filter { $0 == prefix || $0.hasPrefix(prefix + "/") }), "\(prefix)")
+    }
+    var seen: [(String, [UInt8]?)] = []
+    try database.forEachInHistory {
+      seen.append(($0.keyText, $0.isDeleted ? nil : $0.value))
+      return true
+    }
+    #expect(seen.map(\.0) == history.map(\.0))
+    #expect(seen.map(\.1) == history.map(\.1))
+  }
+
+  @Test(
+    "entries that are cut, random or tampered with are refused, and never more than that",
+    arguments: UInt64(0)..<6)
+  func hostile(seed: UInt64) throws {
+    var random = SeededRandom(seed)
+    let good = try Feed(files: files(), keyPair: KeyPair())
+    let database = try Hyperdb(source: good)
+    for _ in 0..<60 { try database.put(key(&random), random.bytes(10)) }
+    let blocks = try (0..<good.length).map { try good.block(at: $0) }
+    for _ in 0..<150 {
+      var tampered = blocks
+      for _ in 0..<3 {
+        let index = Int.random(in: 1..<tampered.count, using: &random)
+        guard !tampered[index].isEmpty else { continue }
+        let place = Int.random(in: 0..<tampered[index].count, using: &random)
+        switch UInt8.random(in: 0...2, using: &random) {
+        case 0: tampered[index][place] = UInt8.random(in: 0...255, using: &random)
+        case 1: tampered[index].removeLast(tampered[index].count - place)
+        default: tampered[index] = random.bytes(place)
+        }
+      }
+      let feed = try Feed(files: files(), keyPair: KeyPair())
+      try feed.append(contentsOf: tampered)
+      guard let database = try? Hyperdb(source: feed) else { continue }
+      _ = try? database.list()
+      for _ in 0..<5 { _ = try? database.get(key(&random)) }
+      _ = try? database.put(key(&random), [1])
+    }
+  }
+
+  @Test func refusals() throws {
+    let feed = try Feed(files: files(), keyPair: KeyPair())
+    let database = try Hyperdb(source: feed)
+    #expect(throws: HyperdbError.self) { try database.put(String(repeating: "k", count: 5000), [1]) }
+    #expect(throws: HyperdbError.self) { try database.put(String(repeating: "k/", count: 300), [1]) }
+    #expect(throws: HyperdbError.self) {
+      try database.put("k", [UInt8](repeating: 0, count: HyperdbLimits.valueBytes + 1))
+    }
+    #expect(feed.length == 1)
+    let reader = try Hyperdb(source: Feed(files: files(), key: feed.key))
+    #expect(throws: HyperdbError.self) { try reader.put("k", [1]) }
+    #expect(try reader.get("k").isEmpty)
+    let other = try Feed(files: files(), keyPair: KeyPair())
+    _ = try other.append(Array("something else".utf8))
+    #expect(throws: HyperdbError.self) { try Hyperdb(source: other) }
+  }
+}
