@@ -3,6 +3,8 @@ final class PagedBytes {
   let pageSize: Int
   /// Pages by number.
   private var pages: [UInt64: UnsafeMutablePointer<UInt8>] = [:]
+  /// Numbers of all pages in ascending order, so that a search leaps over what is absent.
+  private var numbers: [UInt64] = []
   private var lastNumber = UInt64.max
   private var lastPage: UnsafeMutablePointer<UInt8>?
   /// Numbers of the pages changed since they were last taken.
@@ -38,10 +40,28 @@ final class PagedBytes {
     let page = UnsafeMutablePointer<UInt8>.allocate(capacity: pageSize)
     page.initialize(repeating: 0, count: pageSize)
     pages[number] = page
+    numbers.insert(number, at: place(of: number))
     end = max(end, number + 1)
     lastNumber = number
     lastPage = page
     return page
+  }
+
+  /// The lowest number of a page that is there and is not below `number`.
+  func firstPage(from number: UInt64) -> UInt64? {
+    let place = place(of: number)
+    return place < numbers.count ? numbers[place] : nil
+  }
+
+  private func place(of number: UInt64) -> Int {
+    if number >= end { return numbers.count }
+    var low = 0
+    var high = numbers.count
+    while low < high {
+      let middle = (low + high) / 2
+      if numbers[middle] < number { low = middle + 1 } else { high = middle }
+    }
+    return low
   }
 
   @inline(__always)

@@ -41,16 +41,21 @@ public final class SparseBitfield {
       }
       let number = bit / Self.bitsPerPage
       if value || bytes.page(number) != nil {
-        let page = bytes.makePage(number)
-        let offset = Int(bit % Self.bitsPerPage) >> 3
-        let before = UInt64(page[offset].nonzeroBitCount)
-        page[offset] = value ? 255 : 0
-        count = value ? count + 8 - before : count - before
-        bit += 8
+        let end = min((number + 1) * Self.bitsPerPage, range.upperBound & ~7)
+        fill(bytes.makePage(number), from: Int(bit % Self.bitsPerPage) >> 3, Int(end - bit) >> 3, with: value)
+        bit = end
       } else {
-        bit = min((number + 1) * Self.bitsPerPage, range.upperBound & ~7)
+        guard let next = bytes.firstPage(from: number) else { return }
+        bit = min(next * Self.bitsPerPage, range.upperBound & ~7)
       }
     }
+  }
+
+  private func fill(_ page: UnsafeMutablePointer<UInt8>, from offset: Int, _ length: Int, with value: Bool) {
+    let part = UnsafeMutableBufferPointer(start: page + offset, count: length)
+    let before = part.reduce(0) { $0 + UInt64($1.nonzeroBitCount) }
+    part.update(repeating: value ? 255 : 0)
+    count = value ? count + 8 * UInt64(length) - before : count - before
   }
 
   /// The first bit of `range` that has that value.
@@ -60,9 +65,8 @@ public final class SparseBitfield {
       let number = bit / Self.bitsPerPage
       guard let page = bytes.page(number) else {
         if !value { return bit }
-        // Nothing is set beyond the last page.
-        if number >= bytes.end { return nil }
-        bit = (number + 1) * Self.bitsPerPage
+        guard let next = bytes.firstPage(from: number) else { return nil }
+        bit = next * Self.bitsPerPage
         continue
       }
       let pageEnd = min((number + 1) * Self.bitsPerPage, range.upperBound)

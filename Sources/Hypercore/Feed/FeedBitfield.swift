@@ -101,8 +101,8 @@ final class FeedBitfield {
       let pageEnd = min((number + 1) * Self.blocksPerPage, range.upperBound)
       guard let page = pages.page(number) else {
         if !held { return index }
-        if number >= pages.end { return nil }
-        index = pageEnd
+        guard let next = pages.firstPage(from: number) else { return nil }
+        index = next * Self.blocksPerPage
         continue
       }
       while index < pageEnd {

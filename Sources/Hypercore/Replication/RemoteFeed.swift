@@ -21,35 +21,50 @@ final class RemoteFeed {
   var cursor: UInt64 = 0
   /// When something asked for last arrived, or was first asked for.
   var lastProgress: UInt64 = 0
-  /// The peer's requests that wait to be answered.
-  var requests: [Message.Request] = []
-  var firstRequest = 0
+  /// The peer's wants and requests that wait to be answered.
+  private var questions: [Question] = []
+  private var firstQuestion = 0
   /// This side said that it is done downloading.
   var saidDone = false
+
+  /// What the peer asks, answered in the order in which it came.
+  enum Question {
+    case want(Message.Want)
+    case request(Message.Request)
+  }
 
   init(connection: ConnectionID, channel: Int) {
     self.connection = connection
     self.channel = channel
   }
 
-  var waitingRequests: Int { requests.count - firstRequest }
-
-  func nextRequest() -> Message.Request? {
-    guard firstRequest < requests.count else { return nil }
-    let request = requests[firstRequest]
-    firstRequest += 1
-    if firstRequest == requests.count {
-      requests.removeAll(keepingCapacity: true)
-      firstRequest = 0
+  /// Keeps a question until there is room for its answer.
+  func ask(_ question: Question) throws(WireError) {
+    guard questions.count - firstQuestion < WireLimits.waitingRequests else {
+      throw WireError(.tooLarge, "over \(WireLimits.waitingRequests) requests that are not answered yet")
     }
-    return request
+    questions.append(question)
+  }
+
+  func nextQuestion() -> Question? {
+    guard firstQuestion < questions.count else { return nil }
+    let question = questions[firstQuestion]
+    firstQuestion += 1
+    if firstQuestion == questions.count {
+      questions.removeAll(keepingCapacity: true)
+      firstQuestion = 0
+    }
+    return question
   }
 
   /// Takes back requests for a block.
   func cancel(_ cancel: Message.Cancel) {
-    requests.removeSubrange(..<firstRequest)
-    firstRequest = 0
-    requests.removeAll { $0.index == cancel.index && ($0.bytes ?? 0) == (cancel.bytes ?? 0) }
+    questions.removeSubrange(..<firstQuestion)
+    firstQuestion = 0
+    questions.removeAll {
+      guard case .request(let request) = $0 else { return false }
+      return request.index == cancel.index && (request.bytes ?? 0) == (cancel.bytes ?? 0)
+    }
   }
 
   /// Takes in what the peer says it holds.
@@ -58,6 +73,9 @@ final class RemoteFeed {
     guard have.start <= Limits.feedBlocks, count <= Limits.feedBlocks - have.start else {
       throw WireError(.tooLarge, "a have of \(count) blocks from \(have.start)")
     }
+    guard count <= WireLimits.haveBlocks else {
+      throw WireError(.tooLarge, "a have of \(count) blocks, over \(WireLimits.haveBlocks)")
+    }
     guard let bitfield = have.bitfield else {
       try makeRoom(count)
       held.set(have.start..<have.start + count)
@@ -65,15 +83,15 @@ final class RemoteFeed {
       cursor = min(cursor, have.start)
       return
     }
-    guard have.start & 7 == 0, count <= WireLimits.wantBlocks else {
-      throw WireError(.tooLarge, "a have with a bitfield over \(count) blocks from \(have.start)")
+    guard have.start & 7 == 0 else {
+      throw WireError(.malformed, "a have with a bitfield from block \(have.start), not a multiple of eight")
     }
-    try makeRoom(count)
+    // A length of 0 or 1 with a bitfield stands for all that the bitfield has.
+    let covered = count > 1 ? count : WireLimits.haveBlocks
+    try makeRoom(covered)
     var start = have.start
     do throws(RunLengthBitfield.Malformed) {
-      // A length of 0 or 1 with a bitfield stands for all that the bitfield has.
-      let limit = Int((count > 1 ? count + 7 : WireLimits.wantBlocks) / 8)
-      try RunLengthBitfield.forEachPiece(of: bitfield, limit: limit) { piece in
+      try RunLengthBitfield.forEachPiece(of: bitfield, limit: Int((covered + 7) / 8)) { piece in
         switch piece {
         case .run(let bytes, let ones):
           held.set(start..<start + 8 * UInt64(bytes), to: ones)
@@ -99,6 +117,11 @@ final class RemoteFeed {
     guard UInt64(held.memory) + count / 8 <= UInt64(WireLimits.remoteBitfieldBytes) else {
       throw WireError(.tooLarge, "the peer says it holds more than is kept track of")
     }
+  }
+
+  /// Whether the peer says that it holds the first `length` blocks.
+  func holds(first length: UInt64) -> Bool {
+    held.count >= length && held.first(false, in: 0..<length) == nil
   }
 
   /// Takes in what the peer holds no longer.

@@ -106,7 +106,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
   public func fullyHeldBy(_ key: PublicKey) -> Int {
     guard let shared = feeds[key], shared.feed.length > 0 else { return 0 }
     var nodes: Set<[UInt8]> = []
-    for peer in shared.peers where holdsAll(peer, shared) {
+    for peer in shared.peers where peer.holds(first: shared.feed.length) {
       guard let id = connections[peer.connection]?.session.remoteHandshake?.id else { continue }
       nodes.insert(id)
     }
@@ -116,10 +116,6 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// Whether all that peers hold of a feed is here.
   public func isComplete(_ key: PublicKey) -> Bool {
     feeds[key]?.isComplete ?? false
-  }
-
-  private func holdsAll(_ peer: RemoteFeed, _ shared: SharedFeed<Storage>) -> Bool {
-    peer.length >= shared.feed.length && peer.held.count >= shared.feed.length
   }
 
   // MARK: - Connections
@@ -155,7 +151,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// Whether the peer holds all of every feed that is shared.
   public func isSynced(_ id: ConnectionID) -> Bool {
     guard let connection = connections[id], connection.feeds.count == feeds.count else { return false }
-    return connection.feeds.values.allSatisfy { holdsAll($0.remote, $0.shared) && $0.shared.isComplete }
+    return connection.feeds.values.allSatisfy {
+      $0.remote.holds(first: $0.shared.feed.length) && $0.shared.isComplete
+    }
   }
 
   /// Takes the bytes to be sent.
@@ -201,9 +199,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
   public func receive(_ bytes: [UInt8], from id: ConnectionID, now: UInt64) throws(WireError) {
     self.now = max(self.now, now)
     guard let connection = connections[id] else { return }
-    try connection.session.receive(bytes, failing: { $0 }) { (event) throws(WireError) in
-      try handle(event, connection)
-    }
+    func take(_ event: Session.Event) throws(WireError) { try handle(event, connection) }
+    try connection.session.receive(bytes, failing: { $0 }, take)
     for (shared, remote) in connection.feeds.values { request(from: remote, shared) }
     try answerRequests(on: connection)
   }
@@ -232,18 +229,18 @@ public final class Replicator<Storage: RandomAccessStorage> {
   ) throws(WireError) {
     switch message {
     case .data(let data): try take(data, remote, shared)
-    case .request(let request):
-      guard remote.waitingRequests < WireLimits.waitingRequests else {
-        throw WireError(.tooLarge, "over \(WireLimits.waitingRequests) requests that are not answered yet")
-      }
-      remote.requests.append(request)
+    case .request(let request): try remote.ask(.request(request))
     case .have(let have):
       if have.bitfield != nil { remote.openWants = max(0, remote.openWants - 1) }
       try remote.note(have)
       want(remote, shared, connection)
       noteSynced(shared)
-    case .unhave(let unhave): try remote.note(unhave)
-    case .want(let want): try answer(want, remote, shared, connection)
+    case .unhave(let unhave):
+      try remote.note(unhave)
+      for other in shared.release(remote, from: unhave.start, count: unhave.length ?? 1) {
+        request(from: other, shared)
+      }
+    case .want(let want): try remote.ask(.want(want))
     case .cancel(let cancel): remote.cancel(cancel)
     case .info(let info):
       remote.downloads = info.downloading ?? remote.downloads
@@ -328,20 +325,23 @@ public final class Replicator<Storage: RandomAccessStorage> {
       throw WireError(.tooLarge, "a want of \(length) blocks")
     }
     let feed = shared.feed
-    if !remote.isTold, feed.length > 0, feed.has(feed.length - 1) {
+    if !remote.isTold, feed.length > 0, shared.offers(feed.length - 1) {
       // The feed's length, before any bitfield.
       connection.session.send(.have(Message.Have(start: feed.length - 1)), on: remote.channel)
     }
     remote.isTold = true
-    let bits = RunLengthBitfield.encode(feed.heldBits(start: want.start, length: length))
+    let bits = RunLengthBitfield.encode(shared.offered(start: want.start, length: length))
     connection.session.send(
       .have(Message.Have(start: want.start, length: length, bitfield: bits)), on: remote.channel)
   }
 
   private func answerRequests(on connection: Connection) throws(WireError) {
     for (shared, remote) in connection.feeds.values {
-      while !connection.isFull, let request = remote.nextRequest() {
-        try answer(request, remote, shared, connection)
+      while !connection.isFull, let question = remote.nextQuestion() {
+        switch question {
+        case .want(let want): try answer(want, remote, shared, connection)
+        case .request(let request): try answer(request, remote, shared, connection)
+        }
       }
     }
   }
@@ -358,7 +358,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
         index = try feed.index(ofByte: byte) ?? index
         digest = 0
       }
-      guard hashOnly || feed.has(index) else {
+      guard hashOnly || shared.offers(index) else {
         connection.session.send(.unhave(Message.Unhave(start: index)), on: remote.channel)
         return
       }

@@ -42,6 +42,24 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     }
   }
 
+  /// Whether peers may know of a block: it is here, and durable as far as the caller said.
+  func offers(_ index: UInt64) -> Bool {
+    feed.has(index) && !unannounced.contains { $0.contains(index) }
+  }
+
+  /// One bit for each block that is offered, as far as the feed goes.
+  func offered(start: UInt64, length: UInt64) -> [UInt8] {
+    guard start < feed.length else { return [] }
+    let end = min(start + length, (feed.length + 7) & ~7)
+    var bits = feed.heldBits(start: start, length: end - start)
+    for range in unannounced {
+      for index in range.clamped(to: start..<end) {
+        bits[Int(index - start) / 8] &= ~(128 >> UInt8(index & 7))
+      }
+    }
+    return bits
+  }
+
   /// The next block to ask `peer` for: the first that it holds and that is neither here nor asked for.
   func nextToRequest(from peer: RemoteFeed) -> UInt64? {
     var index = peer.cursor
@@ -61,6 +79,18 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     }
     peer.cursor = peer.length
     return nil
+  }
+
+  /// Gives up on what was asked of a peer in a range of blocks that it holds no longer.
+  ///
+  /// - Returns: the peers who can be asked instead.
+  func release(_ peer: RemoteFeed, from start: UInt64, count: UInt64) -> [RemoteFeed] {
+    let lost = peer.requested.filter { $0 >= start && $0 - start < count }
+    guard let lowest = lost.min() else { return [] }
+    peer.requested.subtract(lost)
+    for index in lost { reserved.set(index, to: false) }
+    for other in peers { other.cursor = min(other.cursor, lowest) }
+    return peers
   }
 
   /// Gives up on what was asked of a peer that is gone, so that it is asked of another.

@@ -1,6 +1,8 @@
 /// A message and the sender's number for its channel.
 public struct Frame: Equatable, Sendable {
   public var channel: Int
+  /// Bytes of the header and the message.
+  public var size: Int
   /// `nil` for a type that is not known, which the reference ignores too.
   public var message: Message?
 }
@@ -64,7 +66,8 @@ public struct FrameDecoder {
         throw WireError(.malformed, "a message for a channel over \(WireLimits.channels - 1)")
       }
       return Frame(
-        channel: Int(header >> 4), message: try Message.decode(type: UInt8(header & 15), contents.rest))
+        channel: Int(header >> 4), size: body.count,
+        message: try Message.decode(type: UInt8(header & 15), contents.rest))
     }
   }
 }

@@ -43,7 +43,7 @@ public final class Session {
     /// This side's number for it, once open.
     var local: Int?
     /// Messages that came before this side opened it.
-    var waiting: [Message] = []
+    var waiting: [(message: Message, bytes: Int)] = []
   }
 
   private let configuration: Configuration
@@ -56,6 +56,8 @@ public final class Session {
   private var local: [Int] = []
   private var firstKey: PublicKey?
   private var remoteFirst: Message.Feed?
+  /// Bytes of all messages that wait for their channel to be opened.
+  private var waitingBytes = 0
   private var encoder = FrameEncoder()
   private var decoder = FrameDecoder()
   private var lastSent: UInt64 = 0
@@ -193,10 +195,13 @@ public final class Session {
       return try handle(.handshake(handshake))
     }
     guard let number = channels[place].local else {
-      guard channels[place].waiting.count < WireLimits.unopenedMessages else {
+      waitingBytes += frame.size
+      guard channels[place].waiting.count < WireLimits.unopenedMessages,
+        waitingBytes <= WireLimits.unopenedBytes
+      else {
         throw failing(WireError(.violation, "too many messages for a feed that is not open here"))
       }
-      channels[place].waiting.append(message)
+      channels[place].waiting.append((message, frame.size))
       return
     }
     try hand(message, number, handle)
@@ -217,18 +222,21 @@ public final class Session {
   /// Hands on what came before this side opened the channel.
   private func handleWaiting<E: Error>(_ channel: Int, _ handle: (Event) throws(E) -> Void) throws(E) {
     guard let place = remote[channel], let number = channels[place].local else { return }
-    let waiting = channels[place].waiting
-    channels[place].waiting = []
-    for message in waiting { try hand(message, number, handle) }
+    for message in takeWaiting(place) { try hand(message, number, handle) }
   }
 
   /// Hands on what the peer sent on a feed's channel before ``open(_:)``: to be called after opening a feed
   /// outside of a handler.
   public func receiveWaiting<E: Error>(on channel: Int, _ handle: (Event) throws(E) -> Void) throws(E) {
     guard channel < local.count else { return }
-    let waiting = channels[local[channel]].waiting
-    channels[local[channel]].waiting = []
-    for message in waiting { try hand(message, channel, handle) }
+    for message in takeWaiting(local[channel]) { try hand(message, channel, handle) }
+  }
+
+  private func takeWaiting(_ place: Int) -> [Message] {
+    let waiting = channels[place].waiting
+    channels[place].waiting = []
+    waitingBytes = waiting.reduce(waitingBytes) { $0 - $1.bytes }
+    return waiting.map(\.message)
   }
 
   private func hand<E: Error>(

@@ -36,6 +36,8 @@ public enum WireLimits {
   public static let channels = 256
   /// Messages kept for a channel that the peer opened and this side has not yet: as the reference.
   public static let unopenedMessages = 16
+  /// Bytes in all messages kept so on a connection.
+  public static let unopenedBytes = 1 << 20
   /// Nodes in a proof: a path and the roots of the longest feed.
   public static let proofNodes = 128
   /// Extensions in a handshake, and bytes of one's name.
@@ -45,11 +47,13 @@ public enum WireLimits {
   public static let handshakeBytes = 4096
   /// Bytes of an extension message.
   public static let extensionBytes = 64 << 10
-  /// Blocks that one `want` is about, and one `have` with a bitfield: 2^20 is what the reference asks for.
+  /// Blocks that one `want` is about: 2^20 is what the reference asks for.
   public static let wantBlocks: UInt64 = 1 << 23
+  /// Blocks that one `have` is about.
+  public static let haveBlocks: UInt64 = 1 << 23
   /// Bytes of memory for what one peer says it has of one feed: 134 million blocks.
   public static let remoteBitfieldBytes = 16 << 20
-  /// Requests of one peer for one feed that wait to be answered.
+  /// Requests and wants of one peer for one feed that wait to be answered.
   public static let waitingRequests = 2048
   /// Wants sent and not yet answered.
   static let openWants = 16

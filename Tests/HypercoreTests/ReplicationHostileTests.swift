@@ -1,0 +1,393 @@
+import TestSupport
+import Testing
+
+@testable import Hypercore
+
+/// One node with one feed, and any number of peers that say what a test has them say.
+private struct Victim {
+  let node = Replicator<MemoryStorage>()
+  let feed: Feed<MemoryStorage>
+  private var count: UInt8 = 0
+  var now: UInt64 = 1
+
+  init(_ feed: Feed<MemoryStorage>, downloads: Bool) throws {
+    self.feed = feed
+    try node.share(feed, downloads: downloads)
+  }
+
+  struct Peer {
+    let id: ConnectionID
+    let session: Session
+    let channel: Int
+  }
+
+  mutating func connect() throws -> Peer {
+    count += 1
+    let id = ConnectionID(count)
+    try node.connect(
+      id, Session.Configuration(id: [UInt8](repeating: 0xff, count: 32), extensions: ["test"]),
+      first: feed.key)
+    let session = Session(
+      Session.Configuration(id: [UInt8](repeating: count, count: 32), extensions: ["test"]))
+    let peer = Peer(id: id, session: session, channel: try session.open(feed.key))
+    try deliver(peer)
+    return peer
+  }
+
+  /// Carries bytes both ways once.
+  ///
+  /// - Returns: what the node sent.
+  @discardableResult
+  func deliver(_ peer: Peer) throws -> [Message] {
+    try node.receive(peer.session.takeOutput(), from: peer.id, now: now)
+    return try read(peer)
+  }
+
+  /// What the node has sent by now.
+  func read(_ peer: Peer) throws -> [Message] {
+    var messages: [Message] = []
+    func handle(_ event: Session.Event) throws(WireError) {
+      if case .message(let message, _) = event { messages.append(message) }
+    }
+    try peer.session.receive(node.takeOutput(of: peer.id), failing: { $0 }, handle)
+    return messages
+  }
+
+  /// What ends the connection once `messages` have arrived.
+  func code(_ peer: Peer, _ messages: [Message]) -> WireError.Code? {
+    for message in messages { peer.session.send(message, on: peer.channel) }
+    do throws(WireError) {
+      try node.receive(peer.session.takeOutput(), from: peer.id, now: now)
+      return nil
+    } catch {
+      return error.code
+    }
+  }
+}
+
+private func requests(_ messages: [Message]) -> [UInt64] {
+  messages.compactMap { if case .request(let request) = $0 { request.index } else { nil } }
+}
+
+@Suite("Replication with peers that err, lie or flood")
+struct ReplicationHostileTests {
+  private let source: Feed<MemoryStorage>
+
+  init() throws {
+    var random = SeededRandom(21)
+    let seed = random.bytes(32)
+    source = try Feed(files: .empty(), keyPair: seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) })
+    try source.append(contentsOf: (0..<40).map { _ in random.bytes(30) })
+    try source.flush(durable: true)
+  }
+
+  private func clone() throws -> Feed<MemoryStorage> {
+    try Feed(files: .empty(), key: source.key)
+  }
+
+  private func data(_ index: UInt64) throws -> Message {
+    let proof = try source.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+    return .data(Message.Data(index: index, value: try source.block(at: index), proof: proof))
+  }
+
+  @Test("a block that a peer says it lost is asked of another")
+  func lost() throws {
+    var victim = try Victim(clone(), downloads: true)
+    let first = try victim.connect()
+    let second = try victim.connect()
+    first.session.send(.have(Message.Have(start: 0, length: 4)), on: first.channel)
+    #expect(requests(try victim.deliver(first)) == [0, 1, 2, 3])
+    second.session.send(.have(Message.Have(start: 0, length: 4)), on: second.channel)
+    #expect(requests(try victim.deliver(second)) == [])
+    first.session.send(.unhave(Message.Unhave(start: 2)), on: first.channel)
+    #expect(requests(try victim.deliver(first)) == [])
+    #expect(requests(try victim.read(second)) == [2])
+    // What the first is asked for still, it may send; what it gave up, it may not.
+    #expect(victim.code(first, [try data(1)]) == nil)
+    #expect(victim.code(first, [try data(2)]) == .unasked)
+    #expect(victim.feed.heldBlocks == 1)
+  }
+
+  @Test("what was asked of a peer that is gone is asked of another")
+  func gone() throws {
+    var victim = try Victim(clone(), downloads: true)
+    let first = try victim.connect()
+    let second = try victim.connect()
+    first.session.send(.have(Message.Have(start: 0, length: 40)), on: first.channel)
+    #expect(requests(try victim.deliver(first)).count == 40)
+    second.session.send(.have(Message.Have(start: 10, length: 30)), on: second.channel)
+    #expect(requests(try victim.deliver(second)) == [])
+    victim.node.disconnect(first.id)
+    #expect(requests(try victim.read(second)).sorted() == Array(10..<40))
+  }
+
+  @Test("a peer that does not send what was asked for is given up, one that is only quiet is not")
+  func timeOut() throws {
+    var victim = try Victim(clone(), downloads: true)
+    let peer = try victim.connect()
+    var gone: [(ConnectionID, WireError)] = []
+    // Quiet, but alive: it sends keep-alives.
+    for _ in 0..<100 {
+      victim.now += 1000
+      gone = victim.node.tick(now: victim.now)
+      #expect(gone.isEmpty)
+      try victim.node.receive([0], from: peer.id, now: victim.now)
+    }
+    peer.session.send(.have(Message.Have(start: 0, length: 40)), on: peer.channel)
+    #expect(requests(try victim.deliver(peer)).count == 40)
+    var seconds: UInt64 = 0
+    while gone.isEmpty, seconds < 1000 {
+      victim.now += 1000
+      seconds += 1
+      gone = victim.node.tick(now: victim.now)
+      try victim.node.receive([0], from: peer.id, now: victim.now)
+    }
+    #expect(gone.map(\.0) == [peer.id] && gone.first?.1.code == .timedOut)
+    #expect(seconds == WireLimits.requestMilliseconds / 1000)
+    // One that says nothing at all.
+    let silent = try victim.connect()
+    victim.node.disconnect(peer.id)
+    seconds = 0
+    gone = victim.node.tick(now: victim.now)
+    while gone.isEmpty, seconds < 1000 {
+      victim.now += 1000
+      seconds += 1
+      gone = victim.node.tick(now: victim.now)
+      // It is sent keep-alives all the while.
+      if seconds % 4 == 0 { #expect(!victim.node.takeOutput(of: silent.id).isEmpty) }
+    }
+    #expect(gone.map(\.0) == [silent.id] && gone.first?.1.code == .timedOut)
+    #expect(seconds * 1000 > WireLimits.timeOutMilliseconds)
+    #expect(seconds * 1000 < WireLimits.timeOutMilliseconds + 3000)
+  }
+
+  @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(1)))
+  func farAway() throws {
+    var victim = try Victim(clone(), downloads: true)
+    let peer = try victim.connect()
+    for _ in 0..<2000 {
+      peer.session.send(.have(Message.Have(start: Limits.feedBlocks - 1)), on: peer.channel)
+      peer.session.send(.have(Message.Have(start: 0)), on: peer.channel)
+      try victim.deliver(peer)
+      peer.session.send(.unhave(Message.Unhave(start: 0, length: Limits.feedBlocks)), on: peer.channel)
+      try victim.deliver(peer)
+    }
+    #expect(victim.code(peer, [.have(Message.Have(start: Limits.feedBlocks, length: 8))]) == .tooLarge)
+  }
+
+  @Test("haves strewn over all of a feed use bounded memory")
+  func strewn() throws {
+    var random = SeededRandom(22)
+    var victim = try Victim(clone(), downloads: false)
+    let peer = try victim.connect()
+    var code: WireError.Code?
+    var sent = 0
+    while code == nil, sent < 100_000 {
+      code = victim.code(
+        peer,
+        (0..<100).map { _ in
+          .have(Message.Have(start: UInt64.random(in: 0..<Limits.feedBlocks, using: &random)))
+        })
+      sent += 100
+    }
+    #expect(code == .tooLarge)
+    // Each takes a page of a kibibyte.
+    #expect(sent > 10_000 && sent <= WireLimits.remoteBitfieldBytes / 1024 + 200)
+  }
+
+  @Test(
+    "a have too long, with a bitfield too long, or not at a byte's start is refused",
+    arguments: [
+      Message.Have(start: 0, length: 1 << 27),
+      Message.Have(start: 0, length: 1 << 40),
+      Message.Have(start: 1 << 50),
+      Message.Have(start: (1 << 40) - 1, length: 2),
+      Message.Have(start: 3, length: 8192, bitfield: [7]),
+      Message.Have(start: 0, length: 64, bitfield: [4 * 9 + 3]),
+      Message.Have(start: 0, length: 1 << 24, bitfield: []),
+      Message.Have(start: 0, length: 1, bitfield: [0xff, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+      Message.Have(start: 0, length: 8192, bitfield: [20, 1, 2]),
+      Message.Have(start: 0, length: 8192, bitfield: [0x80]),
+      Message.Have(start: 0, length: 8192, bitfield: [UInt8](repeating: 0xff, count: 11)),
+    ])
+  func haves(have: Message.Have) throws {
+    var victim = try Victim(clone(), downloads: true)
+    let peer = try victim.connect()
+    let code = victim.code(peer, [.have(have)])
+    #expect(code == .tooLarge || code == .malformed)
+  }
+
+  @Test("a flood of wants is answered only as its answers leave, and too many end the connection")
+  func wants() throws {
+    // Every other block is held, so that the answers are long.
+    let writer = source
+    try writer.append(contentsOf: (0..<20_000).map { [UInt8(truncatingIfNeeded: $0)] })
+    try writer.flush(durable: true)
+    let feed = try clone()
+    var tree = SparseBitfield()
+    for index in stride(from: UInt64(0), to: writer.length, by: 8) {
+      let proof = try writer.proof(
+        of: index, digest: feed.digest(of: index), hashOnly: false, remoteTree: tree)
+      tree = SparseBitfield()
+      try feed.put(try writer.block(at: index), at: index, proof: proof)
+    }
+    var victim = try Victim(feed, downloads: false)
+    let peer = try victim.connect()
+    let want = Message.want(Message.Want(start: 0, length: 1 << 20))
+    #expect(victim.code(peer, Array(repeating: want, count: 2000)) == nil)
+    #expect(victim.node.takeOutput(of: peer.id).count < WireLimits.outputBytes + (1 << 20))
+    let flood = Array(repeating: want, count: WireLimits.waitingRequests + 1)
+    #expect(victim.code(peer, flood) == .tooLarge)
+  }
+
+  @Test("only blocks that are durable are offered or sent")
+  func durable() throws {
+    var victim = try Victim(source, downloads: false)
+    let peer = try victim.connect()
+    let held = source.length
+    victim.node.appended(try source.append(contentsOf: [[1], [2], [3]]), to: source.key)
+    peer.session.send(.want(Message.Want(start: 0, length: 1 << 20)), on: peer.channel)
+    peer.session.send(.request(Message.Request(index: held + 1)), on: peer.channel)
+    peer.session.send(.request(Message.Request(index: 0)), on: peer.channel)
+    let remote = RemoteFeed(connection: 0, channel: 0)
+    for message in try victim.deliver(peer) {
+      switch message {
+      case .have(let have): try remote.note(have)
+      case .data(let data): #expect(data.index == 0)
+      case .unhave(let unhave): #expect(unhave.start == held + 1)
+      default: break
+      }
+    }
+    #expect(remote.held.count == held && remote.length == held)
+    try source.flush(durable: true)
+    victim.node.announce(source.key)
+    let announced = try victim.read(peer)
+    #expect(announced == [.have(Message.Have(start: held, length: 3))])
+    peer.session.send(.request(Message.Request(index: held + 1)), on: peer.channel)
+    guard case .data(let data) = try victim.deliver(peer).first else {
+      Issue.record("no answer")
+      return
+    }
+    #expect(data.index == held + 1 && data.value == [2])
+  }
+
+  @Test("a feed counts as fully held elsewhere only by who says it has every block of it")
+  func fullyHeld() throws {
+    var victim = try Victim(source, downloads: false)
+    let peer = try victim.connect()
+    let key = source.key
+    // As many blocks as the feed has, but not its own.
+    #expect(victim.code(peer, [.have(Message.Have(start: 1, length: 60))]) == nil)
+    #expect(victim.node.fullyHeldBy(key) == 0 && !victim.node.isSynced(peer.id))
+    #expect(victim.code(peer, [.have(Message.Have(start: 0))]) == nil)
+    #expect(victim.node.fullyHeldBy(key) == 1)
+    // The same node by another way is one node.
+    let again = Session(Session.Configuration(id: [UInt8](repeating: 1, count: 32)))
+    try victim.node.connect(9, Session.Configuration(id: [UInt8](repeating: 0xff, count: 32)), first: key)
+    let channel = try again.open(key)
+    again.send(.have(Message.Have(start: 0, length: 40)), on: channel)
+    try victim.node.receive(again.takeOutput(), from: 9, now: 2)
+    #expect(victim.node.fullyHeldBy(key) == 1)
+    #expect(victim.code(peer, [.unhave(Message.Unhave(start: 7))]) == nil)
+    #expect(victim.node.fullyHeldBy(key) == 1)
+    victim.node.disconnect(9)
+    #expect(victim.node.fullyHeldBy(key) == 0)
+  }
+
+  @Test("false blocks, nodes and signatures end the connection, and are not stored", arguments: 0..<8)
+  func forged(kind: Int) throws {
+    for index in UInt64(0)..<40 {
+      var victim = try Victim(clone(), downloads: true)
+      let peer = try victim.connect()
+      #expect(victim.code(peer, [.have(Message.Have(start: 0, length: 40))]) == nil)
+      guard case .data(var data) = try data(index) else { continue }
+      let other = (index + 7) % 40
+      switch kind {
+      case 0: data.value = try source.block(at: other)
+      case 1: data.value?.append(0)
+      case 2: data.value = []
+      case 3: data.proof.signature = nil
+      case 4:
+        data.proof.signature = try source.signature(at: 0) ?? Signature([UInt8](repeating: 1, count: 64))
+      case 5: data.proof.nodes.removeFirst()
+      case 6: data.proof.nodes[0].byteSize += 1
+      default: data.proof.nodes[data.proof.nodes.count - 1].treeIndex += 2
+      }
+      let code = victim.code(peer, [.data(data)])
+      #expect(code == .unverified, "block \(index)")
+      #expect(victim.feed.length == 0 && victim.feed.heldBlocks == 0 && victim.feed.byteLength == 0)
+      #expect(victim.node.takeEvents().allSatisfy { if case .downloaded = $0 { false } else { true } })
+      // Another peer, who is honest, is asked for it and gives it.
+      victim.node.disconnect(peer.id)
+      let honest = try victim.connect()
+      #expect(victim.code(honest, [.have(Message.Have(start: index))]) == nil)
+      #expect(requests(try victim.read(honest)) == [index])
+      #expect(victim.code(honest, [try self.data(index)]) == nil)
+      #expect(try victim.feed.block(at: index) == source.block(at: index))
+    }
+  }
+
+  @Test("a block once more, a hash in its stead, and one for a source are unasked for")
+  func unasked() throws {
+    var victim = try Victim(clone(), downloads: true)
+    let peer = try victim.connect()
+    #expect(victim.code(peer, [.have(Message.Have(start: 0, length: 40)), try data(5)]) == .unasked)
+    let second = try victim.connect()
+    #expect(victim.code(second, [.have(Message.Have(start: 0, length: 40))]) == nil)
+    victim.node.disconnect(peer.id)
+    #expect(victim.code(second, [try data(5)]) == nil)
+    #expect(victim.code(second, [try data(5)]) == .unasked)
+    let proof = try source.proof(of: 6, digest: 0, hashOnly: true, remoteTree: SparseBitfield())
+    let third = try victim.connect()
+    victim.node.disconnect(second.id)
+    #expect(victim.code(third, [.have(Message.Have(start: 6))]) == nil)
+    #expect(victim.code(third, [.data(Message.Data(index: 6, value: nil, proof: proof))]) == .unasked)
+    #expect(victim.feed.heldBlocks == 1)
+    var writer = try Victim(source, downloads: false)
+    let fourth = try writer.connect()
+    #expect(writer.code(fourth, [.have(Message.Have(start: 40)), try data(5)]) == .unasked)
+  }
+
+  @Test("requests for what is not here, or makes no sense, are answered without harm")
+  func oddRequests() throws {
+    var victim = try Victim(source, downloads: false)
+    let peer = try victim.connect()
+    let odd: [Message.Request] = [
+      .init(index: 40), .init(index: 1 << 40), .init(index: 1 << 53), .init(index: 1 << 53, hash: true),
+      .init(index: 1 << 53, nodes: 1 << 53), .init(index: 0, bytes: 1 << 53), .init(index: 3, nodes: 1),
+      .init(index: 3, nodes: (1 << 53) - 1), .init(index: 39, nodes: 1 << 52), .init(index: 3, hash: true),
+      .init(index: 3, bytes: nil, hash: nil, nodes: nil),
+    ]
+    for request in odd { peer.session.send(.request(request), on: peer.channel) }
+    let answers = try victim.deliver(peer)
+    #expect(answers.count == odd.count)
+    for want in [
+      Message.Want(start: 1, length: 8192), .init(start: 8192, length: 5), .init(start: 1 << 53, length: 0),
+    ] {
+      #expect(victim.code(peer, [.want(want), .unwant(want)]) == nil)
+    }
+    #expect(victim.code(peer, [.cancel(Message.Cancel(index: 1 << 53))]) == nil)
+    #expect(victim.code(peer, [.info(Message.Info(uploading: nil, downloading: nil))]) == nil)
+    #expect(try victim.read(peer).isEmpty)
+  }
+
+  @Test("requests taken back are not answered")
+  func cancelled() throws {
+    let writer = source
+    try writer.append(contentsOf: (0..<4).map { [UInt8](repeating: $0, count: 2 << 20) })
+    var victim = try Victim(writer, downloads: false)
+    let peer = try victim.connect()
+    for index in writer.length - 4..<writer.length {
+      peer.session.send(.request(Message.Request(index: index)), on: peer.channel)
+    }
+    func received() throws -> [UInt64] {
+      try victim.deliver(peer).compactMap { if case .data(let data) = $0 { data.index } else { nil } }
+    }
+    #expect(try received() == [40])
+    peer.session.send(.cancel(Message.Cancel(index: 42)), on: peer.channel)
+    peer.session.send(.cancel(Message.Cancel(index: 40)), on: peer.channel)
+    #expect(try received() == [41])
+    try victim.node.setUnsent(0, on: peer.id)
+    #expect(try received() == [43])
+  }
+}
