@@ -60,7 +60,9 @@ public struct SecretBytes: ~Copyable {
   }
 
   /// Lends the bytes; they must not be kept.
-  public func withUnsafeBytes<R, E: Error>(_ body: (UnsafeRawBufferPointer) throws(E) -> R) throws(E) -> R {
+  public func withUnsafeBytes<R: ~Copyable, E: Error>(
+    _ body: (UnsafeRawBufferPointer) throws(E) -> R
+  ) throws(E) -> R {
     try body(UnsafeRawBufferPointer(memory))
   }
 }

@@ -199,8 +199,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
   public func receive(_ bytes: [UInt8], from id: ConnectionID, now: UInt64) throws(WireError) {
     self.now = max(self.now, now)
     guard let connection = connections[id] else { return }
-    func take(_ event: Session.Event) throws(WireError) { try handle(event, connection) }
-    try connection.session.receive(bytes, failing: { $0 }, take)
+    try connection.session.receive(bytes) { (event) throws(WireError) in
+      try handle(event, connection)
+    }
     for (shared, remote) in connection.feeds.values { request(from: remote, shared) }
     try answerRequests(on: connection)
   }

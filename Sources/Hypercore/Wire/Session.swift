@@ -161,32 +161,27 @@ public final class Session {
   // MARK: - Receiving
 
   /// Takes the next bytes of the connection, and calls `handle` with each message that is whole.
-  public func receive<E: Error>(
-    _ bytes: [UInt8], failing: (WireError) -> E, _ handle: (Event) throws(E) -> Void
-  ) throws(E) {
+  public func receive(
+    _ bytes: [UInt8], _ handle: (Event) throws(WireError) -> Void
+  ) throws(WireError) {
     hasReceived = true
     decoder.append(bytes)
-    while true {
-      let frame: Frame?
-      do throws(WireError) { frame = try decoder.next() } catch { throw failing(error) }
-      guard let frame else { return }
-      try take(frame, failing, handle)
-    }
+    while let frame = try decoder.next() { try take(frame, handle) }
   }
 
-  private func take<E: Error>(
-    _ frame: Frame, _ failing: (WireError) -> E, _ handle: (Event) throws(E) -> Void
-  ) throws(E) {
+  private func take(
+    _ frame: Frame, _ handle: (Event) throws(WireError) -> Void
+  ) throws(WireError) {
     if case .feed(let feed) = frame.message {
-      do throws(WireError) { try takeFeed(feed, on: frame.channel) } catch { throw failing(error) }
+      try takeFeed(feed, on: frame.channel)
       try handle(.wants(feed.discoveryKey))
       if configuration.nonce != nil, !decoder.isDecrypting {
-        throw failing(WireError(.unknownFeed, "no feed \(feed.discoveryKey.hex) here"))
+        throw WireError(.unknownFeed, "no feed \(feed.discoveryKey.hex) here")
       }
       return try handleWaiting(frame.channel, handle)
     }
     guard frame.channel < remote.count, let place = remote[frame.channel] else {
-      throw failing(WireError(.violation, "a message on channel \(frame.channel), which is not open"))
+      throw WireError(.violation, "a message on channel \(frame.channel), which is not open")
     }
     guard let message = frame.message else { return }
     if case .handshake(let handshake) = message {
@@ -199,7 +194,7 @@ public final class Session {
       guard channels[place].waiting.count < WireLimits.unopenedMessages,
         waitingBytes <= WireLimits.unopenedBytes
       else {
-        throw failing(WireError(.violation, "too many messages for a feed that is not open here"))
+        throw WireError(.violation, "too many messages for a feed that is not open here")
       }
       channels[place].waiting.append((message, frame.size))
       return
@@ -220,14 +215,16 @@ public final class Session {
   }
 
   /// Hands on what came before this side opened the channel.
-  private func handleWaiting<E: Error>(_ channel: Int, _ handle: (Event) throws(E) -> Void) throws(E) {
+  private func handleWaiting(_ channel: Int, _ handle: (Event) throws(WireError) -> Void) throws(WireError) {
     guard let place = remote[channel], let number = channels[place].local else { return }
     for message in takeWaiting(place) { try hand(message, number, handle) }
   }
 
   /// Hands on what the peer sent on a feed's channel before ``open(_:)``: to be called after opening a feed
   /// outside of a handler.
-  public func receiveWaiting<E: Error>(on channel: Int, _ handle: (Event) throws(E) -> Void) throws(E) {
+  public func receiveWaiting(
+    on channel: Int, _ handle: (Event) throws(WireError) -> Void
+  ) throws(WireError) {
     guard channel < local.count else { return }
     for message in takeWaiting(local[channel]) { try hand(message, channel, handle) }
   }
@@ -239,9 +236,9 @@ public final class Session {
     return waiting.map(\.message)
   }
 
-  private func hand<E: Error>(
-    _ message: Message, _ channel: Int, _ handle: (Event) throws(E) -> Void
-  ) throws(E) {
+  private func hand(
+    _ message: Message, _ channel: Int, _ handle: (Event) throws(WireError) -> Void
+  ) throws(WireError) {
     guard case .extension(let sent) = message else { return try handle(.message(message, channel: channel)) }
     guard let names = remoteHandshake?.extensions, sent.id < UInt64(names.count) else { return }
     let name = names[Int(sent.id)]

@@ -1,0 +1,51 @@
+public import Hyperdb
+
+/// What a hypha could not do.
+public struct HyphaError: Error, Equatable, Sendable {
+  public enum Code: Equatable, Sendable {
+    case database(HyperdbError.Code)
+    /// A passphrase that is none: too few words, or one that is not on the list.
+    case badPassphrase
+    /// A domain that is none.
+    case badDomain
+    /// Not enough memory to derive keys: 64 MiB are needed.
+    case noMemory
+    /// This node has no writer.
+    case readOnly
+    /// A post without text.
+    case textEmpty
+    /// A post over ``HyphaLimits/postBytes``.
+    case textTooLong
+    /// No post of this id.
+    case unknownPost
+    /// An id that is none.
+    case badID
+  }
+
+  public var code: Code
+  /// What is wrong, and what to do next; never a secret.
+  public var context: String
+
+  public init(_ code: Code, _ context: String) {
+    self.code = code
+    self.context = context
+  }
+
+  init(_ error: HyperdbError) {
+    self.init(.database(error.code), error.context)
+  }
+}
+
+/// Bounds of a hypha.
+public enum HyphaLimits {
+  /// Bytes of a post's text.
+  public static let postBytes = 64 << 10
+  /// Bytes of a post as stored: every byte of text may take six, and names come on top.
+  static let storedPostBytes = 6 * postBytes + 4096
+  /// Bytes of a device's name.
+  public static let deviceNameBytes = 128
+  /// Words of a passphrase: 8 give 103 bits.
+  public static let passphraseWords = 8...64
+  /// Nesting of a post's JSON.
+  static let jsonDepth = 16
+}

@@ -1,0 +1,219 @@
+import Hypercore
+import Hyperdb
+import TestSupport
+import Testing
+
+@testable import Hypha
+
+@Suite("Posts")
+struct PostTests {
+  private func hypha() throws -> Hypha<MemoryStorage> {
+    try Hypha(
+      source: Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, keyPair: KeyPair()))
+  }
+
+  @Test("newest first, by pages, without what was deleted; the same after a restart")
+  func pages() throws {
+    var random = SeededRandom(1)
+    let files = try FeedFiles { (_) throws(StorageError) in MemoryStorage() }
+    let source = try Feed(files: files, keyPair: KeyPair())
+    var hypha = try Hypha(source: source)
+    var model: [Post] = []
+    for step in 0..<300 {
+      switch UInt8.random(in: 0...5, using: &random) {
+      case 0 where !model.isEmpty:
+        let place = Int.random(in: 0..<model.count, using: &random)
+        try hypha.delete(model.remove(at: place).id)
+      case 1: try hypha.database.put("profile/name", random.bytes(4))
+      default:
+        // The clock goes back now and then.
+        let now = 1_700_000_000_000 + Int64(step) * 1000 - Int64.random(in: 0...5000, using: &random)
+        model.insert(
+          try hypha.post("post \(step)\nsecond line", device: "laptop", now: now, random: random.bytes(10)),
+          at: 0)
+      }
+      if step == 150 {
+        try source.flush(durable: true)
+        hypha = try Hypha(source: Feed(files: files, key: source.key))
+      }
+    }
+    #expect(zip(model, model.dropFirst()).allSatisfy { $0.id > $1.id })
+    var (page, more) = try hypha.posts(limit: 1000)
+    #expect(page == model)
+    #expect(!more)
+    var paged: [Post] = []
+    repeat {
+      (page, more) = try hypha.posts(limit: 7, before: paged.last?.id)
+      paged += page
+    } while more
+    #expect(paged == model)
+    let middle = model[model.count / 2]
+    #expect(try hypha.posts(limit: 1000, since: middle.created).posts == Array(model[...(model.count / 2)]))
+    #expect(try hypha.postChange(at: 0) == nil)
+  }
+
+  @Test("refusals say why")
+  func refusals() throws {
+    let hypha = try hypha()
+    func code(_ body: () throws -> Void) -> HyphaError.Code? {
+      do {
+        try body()
+        return nil
+      } catch {
+        return (error as? HyphaError)?.code
+      }
+    }
+    let random = [UInt8](repeating: 0, count: 10)
+    #expect(code { _ = try hypha.post(" \n", device: "d", now: 1, random: random) } == .textEmpty)
+    let longest = String(repeating: "\u{1}a", count: HyphaLimits.postBytes / 2)
+    #expect(code { _ = try hypha.post(longest + "a", device: "d", now: 1, random: random) } == .textTooLong)
+    let post = try hypha.post(longest, device: "d", now: 1, random: random)
+    #expect(try hypha.posts(limit: 1).posts == [post])
+    try hypha.delete(post.id)
+    #expect(code { try hypha.delete(post.id) } == .unknownPost)
+    let reader = try Hypha(
+      source: Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, key: hypha.source.key))
+    #expect(code { _ = try reader.post("x", device: "d", now: 1, random: random) } == .readOnly)
+    #expect(try reader.posts(limit: 5).posts.isEmpty)
+  }
+
+  @Test("any text comes back as it was")
+  func texts() throws {
+    var random = SeededRandom(2)
+    let hypha = try hypha()
+    let pieces = [
+      "a", "\"", "\\", "\n", "\r", "\t", "\u{0}", "\u{7f}", "é", "日本", "👩‍👩‍👧", "\u{2028}", "/", "</script>",
+    ]
+    for step in 0..<200 {
+      let text = "x" + (0..<20).map { _ in pieces.randomElement(using: &random) ?? "" }.joined()
+      _ = try hypha.post(
+        text, device: pieces[step % pieces.count], now: Int64(step), random: random.bytes(10))
+      let read = try #require(try hypha.posts(limit: 1).posts.first)
+      #expect(Array(read.text.utf8) == Array(text.utf8))
+      #expect(read.device == pieces[step % pieces.count])
+    }
+  }
+
+  @Test("values of others are read strictly, unknown fields passed over")
+  func values() throws {
+    let id = PostID(time: 0, random: [UInt8](repeating: 0, count: 10))
+    func read(_ json: String) -> String? { Post.decode(Array(json.utf8), id: id, writer: .zero)?.text }
+    let time = #""created":"2026-01-31T12:34:56.789Z""#
+    #expect(read(#"{"text":"a\u00e9\ud83d\ude00\/","# + time + "}") == "aé😀/")
+    #expect(read(#" { "x" : [1,-2.5e3,{"y":null},true,"z"] , "text":"t", "# + time + " } ") == "t")
+    for bad in [
+      "", "{}", "[]", #"{"text":"a"}"#, #"{"text":"a",\#(time)"#, #"{"text":1,\#(time)}"#,
+      #"{"text":"\ud83d",\#(time)}"#,
+      #"{"text":"\x",\#(time)}"#, #"{"text":"a",\#(time)} x"#, #"{"text":"a",\#(time),}"#,
+      "{\"text\":\"a\nb\",\(time)}",
+      #"{"text":"a","created":"2026-13-31T12:34:56.789Z"}"#,
+      #"{"a":"# + String(repeating: "[", count: 100_000),
+    ] {
+      #expect(read(bad) == nil, "\(bad.prefix(40))")
+    }
+    #expect(Post.decode([0x7b, 0x22, 0xff, 0x22], id: id, writer: .zero) == nil)
+    var random = SeededRandom(4)
+    let good = Post.encode(text: "hello \"world\"", created: 1, device: "d")
+    for _ in 0..<5000 {
+      var value = good
+      value[Int.random(in: 0..<value.count, using: &random)] = UInt8.random(in: 0...255, using: &random)
+      _ = Post.decode(value, id: id, writer: .zero)
+    }
+  }
+
+  @Test("ids sort by time as text, never go back, and are read strictly")
+  func ids() throws {
+    var random = SeededRandom(3)
+    var last: PostID?
+    for _ in 0..<1000 {
+      let id = PostID.next(
+        after: last, time: Int64.random(in: 0...50, using: &random), random: random.bytes(10))
+      #expect(PostID(id.text) == id)
+      #expect(PostID(id.text.uppercased()) == id)
+      if let last {
+        #expect(id > last)
+        #expect(id.text > last.text)
+      }
+      last = id
+    }
+    // From the specification of ULIDs.
+    #expect(PostID("01ARZ3NDEKTSV4RRFFQ69G5FAV")?.time == 1_469_922_850_259)
+    for bad in ["", "01ARZ3NDEKTSV4RRFFQ69G5FA", "81ARZ3NDEKTSV4RRFFQ69G5FAV", "01ARZ3NDEKTSV4RRFFQ69G5FAU"] {
+      #expect(PostID(bad) == nil)
+    }
+    let full = PostID(time: 5, random: [UInt8](repeating: 255, count: 10))
+    #expect(PostID.next(after: full, time: 0, random: [UInt8](repeating: 1, count: 10)).time == 6)
+    for milliseconds in [0, 951_782_399_999, 951_782_400_000, 1_700_000_000_123, 4_102_444_800_000] as [Int64]
+    {
+      #expect(UTCTime(UTCTime(milliseconds: milliseconds).text) == UTCTime(milliseconds: milliseconds))
+    }
+    #expect(UTCTime(milliseconds: 951_782_400_000).text == "2000-02-29T00:00:00.000Z")
+  }
+}
+
+@Suite("Passphrases and keys")
+struct KeyTests {
+  private static let phrase = "abacus zoom t-shirt yo-yo lunchbox dolphin unicycle parsnip"
+
+  @Test("keys equal those computed with another implementation of Argon2id and BLAKE2b")
+  func knownAnswer() throws {
+    let keys = try HyphaKeys(Passphrase(typed: Self.phrase), domain: "Example.ORG.")
+    #expect(keys.writer.publicKey.hex == "d5c74d118c41b368619b282f02f7db793be21bb0be92108c68cfd0ee5b8a1a81")
+    #expect(
+      keys.channel.withUnsafeBytes { Hex.encode($0) }
+        == "e923d956a32e5780396d05c1dbbf6c3ce7275a3567ee0ab70e00cf7ee7fcc03f")
+    #expect(
+      keys.atRest.withUnsafeBytes { Hex.encode($0) }
+        == "42df419b21fd5137456c16c55b7860d116aa1d05e4c054c7feae5f7659ea82ec")
+    let other = try HyphaKeys(Passphrase(typed: Self.phrase), domain: "example.com")
+    #expect(other.writer.publicKey != keys.writer.publicKey)
+  }
+
+  @Test("a typed passphrase is read whatever its case, spaces and hyphens")
+  func typed() throws {
+    let same = try Passphrase(
+      typed: " ABACUS\u{a0}zoom  T‑shirt yo–yo\nlunchbox\tDolphin ｕｎｉcycle parsnip\u{3000}")
+    #expect(same.reveal() == Self.phrase)
+    #expect(same.wordCount == 8)
+    func refused(_ text: String) -> String? {
+      do throws(HyphaError) {
+        _ = try Passphrase(typed: text)
+        return nil
+      } catch {
+        #expect(error.code == .badPassphrase)
+        return error.context
+      }
+    }
+    #expect(try #require(refused("abacus zoom")).contains("2 words"))
+    let near = try #require(refused(Self.phrase.replacing("dolphin", with: "dolphn")))
+    #expect(near.contains("word 6") && near.contains("dolphin") && !near.contains("dolphn"))
+    #expect(try #require(refused(Self.phrase.replacing("dolphin", with: "xqzxqzxqz"))).contains("word 6"))
+    #expect(refused(String(repeating: "abacus ", count: 65)) != nil)
+  }
+
+  @Test("random passphrases are of the list, and differ")
+  func generated() throws {
+    var seen: Set<String> = []
+    for _ in 0..<200 {
+      let passphrase = Passphrase()
+      #expect(passphrase.wordCount == 8)
+      let text = passphrase.reveal()
+      #expect(seen.insert(text).inserted)
+      #expect(try Passphrase(typed: text).reveal() == text)
+    }
+    #expect(Passphrase.listLength == 7776)
+    #expect(Passphrase.entropy(words: 8) == 103)
+    #expect(Passphrase.isListed("abacus") && Passphrase.isListed("zoom") && !Passphrase.isListed("zzzz"))
+  }
+
+  @Test("domains are read as people write them")
+  func domains() throws {
+    #expect(try HyphaKeys.normalise(domain: "Example.ORG.") == "example.org")
+    #expect(try HyphaKeys.normalise(domain: "localhost") == "localhost")
+    for bad in [
+      "", ".", "a..b", "-a.org", "a_b.org", "exämple.org", "http://a.org", String(repeating: "a", count: 64),
+    ] {
+      #expect(throws: HyphaError.self) { try HyphaKeys.normalise(domain: bad) }
+    }
+  }
+}
