@@ -60,6 +60,9 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "hypha-bench", dependencies: ["CSodium", "Hypercore", "Hyperdb", "HyphaDaemonCore"],
+      path: "Benchmarks", swiftSettings: swiftSettings),
     .target(
       name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
     .testTarget(
