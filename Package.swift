@@ -64,10 +64,12 @@ let package = Package(
       name: "hypha-bench", dependencies: ["CSodium", "Hypercore", "Hyperdb", "HyphaDaemonCore"],
       path: "Benchmarks", swiftSettings: swiftSettings),
     .target(
-      name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport", swiftSettings: swiftSettings),
+      name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport",
+      swiftSettings: swiftSettings),
     .testTarget(
       name: "HypercoreTests", dependencies: ["Hypercore", "TestSupport"], swiftSettings: swiftSettings),
-    .testTarget(name: "HyperdbTests", dependencies: ["Hyperdb", "TestSupport"], swiftSettings: swiftSettings),
+    .testTarget(
+      name: "HyperdbTests", dependencies: ["Hyperdb", "TestSupport"], swiftSettings: swiftSettings),
     .testTarget(name: "HyphaTests", dependencies: ["Hypha", "TestSupport"], swiftSettings: swiftSettings),
     .testTarget(
       name: "HyphaControlAPITests", dependencies: ["HyphaControlAPI"], swiftSettings: swiftSettings),

@@ -1,0 +1,52 @@
+# Everything that one does with this checkout. `make help` lists it.
+
+SHELL := /bin/bash
+SWIFT ?= swift
+# `make run`: the node's name (its folder under .run/) and its port on 127.0.0.1.
+NODE ?= node
+PORT ?= 8080
+
+SOURCES := $(wildcard Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources)
+
+export SWIFT NODE PORT
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run test check deb bench format lint clean
+
+help: ## Show this list.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup: ## Install the Debian packages that a build needs, if any are missing.
+	@scripts/setup build
+
+build: setup ## Build hyphad and hyphactl into .build/debug.
+	$(SWIFT) build
+
+run: build ## Start a node in the foreground, its state in .run/$(NODE). Also: make run NODE=two PORT=8081
+	@scripts/run
+
+# The tests start the programs that the same build made. `swift test` is last: its last line is the count.
+test: setup lint check ## Build, check and test everything.
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+check: setup ## Check that programs, manual pages and documents say the same.
+	$(SWIFT) build
+	@scripts/check
+
+deb: ## Build the Debian packages into dist/.
+	@scripts/setup deb
+	@scripts/deb
+
+bench: setup ## Measure; prints a table and writes dist/bench.json.
+	@mkdir -p dist
+	$(SWIFT) run --package-path Benchmarks -c release hypha-bench --json "$(CURDIR)/dist/bench.json"
+
+format: ## Format the Swift sources.
+	$(SWIFT) format -i -r $(SOURCES)
+
+lint: ## Check the format of the Swift sources.
+	$(SWIFT) format lint --strict -r $(SOURCES)
+
+clean: ## Remove what was built. Nodes' state in .run/ stays.
+	rm -rf .build Benchmarks/.build dist
