@@ -196,6 +196,12 @@ public final class ReplicationTransport: Sendable {
     }
   }
 
+  /// Returns once the connection is closed, with the reason.
+  func untilClosed() async -> CloseReason {
+    try? await channel.closeFuture.get()
+    return state.withLock { $0.closed } ?? CloseReason(.lost, "The connection ended.")
+  }
+
   // MARK: For the channel's handler, on the channel's loop
 
   func deliver(_ bytes: ByteBuffer) {
@@ -322,6 +328,8 @@ public enum ReplicationLimits {
   static let sentFrameBytes = 4 << 20
   /// Seconds for the other end to answer a close frame.
   static let closeSeconds: Int64 = 2
+  /// Seconds for what waits to be sent to leave, once the connection is to end.
+  static let lingerSeconds: Int64 = 30
   /// Bytes of the text frame that asks to sign up, and of its answer.
   static let preambleBytes = 1024
   /// Seconds for a connection to be made and agreed on, TLS and upgrade included, and for the text frame
