@@ -100,20 +100,23 @@ struct WebSocketParser: ~Copyable {
   }
 
   private mutating func readHeader(_ input: inout ByteBuffer) throws(WebSocketViolation) -> Frame? {
-    var needed = 2
-    while header.count < needed {
+    while header.count < headerSize {
       guard let byte = input.readInteger(as: UInt8.self) else { return nil }
       header.append(byte)
-      guard header.count >= 2 else { continue }
-      needed = 2 + (header[1] & 0x80 == 0 ? 0 : 4)
-      switch header[1] & 0x7F {
-      case 126: needed += 2
-      case 127: needed += 8
-      default: break
-      }
     }
     defer { header.removeAll(keepingCapacity: true) }
     return try parseHeader()
+  }
+
+  /// Bytes of the header, as far as those that came tell.
+  private var headerSize: Int {
+    guard header.count >= 2 else { return 2 }
+    let mask = header[1] & 0x80 == 0 ? 0 : 4
+    switch header[1] & 0x7F {
+    case 126: return 4 + mask
+    case 127: return 10 + mask
+    default: return 2 + mask
+    }
   }
 
   private mutating func parseHeader() throws(WebSocketViolation) -> Frame {
