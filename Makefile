@@ -5,8 +5,10 @@ SWIFT ?= swift
 # `make run`: the node's name (its folder under .run/) and its port on 127.0.0.1.
 NODE ?= node
 PORT ?= 8080
+# `make bench`: further arguments, such as BENCH='--scale 0.05' or BENCH=append.
+BENCH ?=
 
-SOURCES := $(wildcard Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources)
+SOURCES := Package.swift Sources Tests Benchmarks
 
 export SWIFT NODE PORT
 
@@ -40,7 +42,8 @@ deb: ## Build the Debian packages into dist/.
 
 bench: setup ## Measure; prints a table and writes dist/bench.json.
 	@mkdir -p dist
-	$(SWIFT) run --package-path Benchmarks -c release hypha-bench --json "$(CURDIR)/dist/bench.json"
+	$(SWIFT) build -c release --product hypha-bench
+	.build/release/hypha-bench --folder dist --json dist/bench.json $(BENCH)
 
 format: ## Format the Swift sources.
 	$(SWIFT) format -i -r $(SOURCES)
@@ -49,4 +52,4 @@ lint: ## Check the format of the Swift sources.
 	$(SWIFT) format lint --strict -r $(SOURCES)
 
 clean: ## Remove what was built. Nodes' state in .run/ stays.
-	rm -rf .build Benchmarks/.build dist
+	rm -rf .build dist
