@@ -46,10 +46,9 @@ private struct Victim {
   /// What the node has sent by now.
   func read(_ peer: Peer) throws -> [Message] {
     var messages: [Message] = []
-    func handle(_ event: Session.Event) throws(WireError) {
+    try peer.session.receive(node.takeOutput(of: peer.id)) { event in
       if case .message(let message, _) = event { messages.append(message) }
     }
-    try peer.session.receive(node.takeOutput(of: peer.id), failing: { $0 }, handle)
     return messages
   }
 

@@ -47,28 +47,37 @@ public struct FrameDecoder {
 
   /// The next whole frame, or `nil` where more bytes are needed.
   public mutating func next() throws(WireError) -> Frame? {
-    while true {
-      var reader = ByteReader(input[start...])
-      guard let length = reader.varint() else {
-        // Four bytes hold the longest length; ten that do not end are none.
-        guard input.count - start < 10 else { throw WireError(.malformed, "a message without a length") }
-        return nil
+    while start < input.count {
+      let (frame, size) = try input.withBytes { (bytes) throws(WireError) in
+        try Self.first(UnsafeRawBufferPointer(rebasing: bytes[start...]))
       }
-      guard length <= UInt64(WireLimits.messageBytes) else {
-        throw WireError(.tooLarge, "a message of \(length) bytes")
-      }
-      guard let body = reader.bytes(Int(length)) else { return nil }
-      start = body.endIndex
-      // An empty message keeps the connection alive; the reference ignores one too short to mean anything.
-      if length < 2 { continue }
-      var contents = ByteReader(body)
-      guard let header = contents.varint(), header >> 4 < UInt64(WireLimits.channels) else {
-        throw WireError(.malformed, "a message for a channel over \(WireLimits.channels - 1)")
-      }
-      return Frame(
-        channel: Int(header >> 4), size: body.count,
-        message: try Message.decode(type: UInt8(header & 15), contents.rest))
+      if size == 0 { return nil }
+      start += size
+      if let frame { return frame }
     }
+    return nil
+  }
+
+  /// - Returns: the frame that `bytes` begins with, if it means anything, and its size: 0 where it is not whole.
+  private static func first(_ bytes: UnsafeRawBufferPointer) throws(WireError) -> (Frame?, Int) {
+    var reader = RawReader(bytes)
+    guard let length = reader.varint() else {
+      // Four bytes hold the longest length; ten that do not end are none.
+      guard bytes.count < 10 else { throw WireError(.malformed, "a message without a length") }
+      return (nil, 0)
+    }
+    guard length <= UInt64(WireLimits.messageBytes) else {
+      throw WireError(.tooLarge, "a message of \(length) bytes")
+    }
+    guard let body = reader.bytes(Int(length)) else { return (nil, 0) }
+    // An empty message keeps the connection alive; the reference ignores one too short to mean anything.
+    if length < 2 { return (nil, reader.position) }
+    var contents = RawReader(body)
+    guard let header = contents.varint(), header >> 4 < UInt64(WireLimits.channels) else {
+      throw WireError(.malformed, "a message for a channel over \(WireLimits.channels - 1)")
+    }
+    let message = try Message.decode(type: UInt8(header & 15), contents.rest)
+    return (Frame(channel: Int(header >> 4), size: body.count, message: message), reader.position)
   }
 }
 

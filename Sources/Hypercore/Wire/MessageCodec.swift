@@ -22,12 +22,15 @@ extension Message {
     let header = channel << 4 | UInt64(type)
     var sizer = ProtobufSizer()
     fields(&sizer)
-    Varint.append(UInt64(Varint.size(header) + sizer.size), to: &output)
-    Varint.append(header, to: &output)
-    var writer = ProtobufWriter(output: output)
-    output = []
-    fields(&writer)
-    output = writer.output
+    let size = Varint.size(header) + sizer.size
+    let start = output.count
+    output.append(contentsOf: repeatElement(0, count: Varint.size(UInt64(size)) + size))
+    output.withMutableBytes {
+      var writer = ProtobufWriter(UnsafeMutableRawBufferPointer(rebasing: $0[start...]))
+      writer.varint(UInt64(size))
+      writer.varint(header)
+      fields(&writer)
+    }
   }
 
   private func fields(_ sink: inout some ProtobufSink) {
@@ -76,7 +79,7 @@ extension Message {
   /// Reads a frame's contents behind its header.
   ///
   /// - Returns: `nil` for a type that is not known: the reference ignores those too.
-  static func decode(type: UInt8, _ body: ArraySlice<UInt8>) throws(WireError) -> Message? {
+  static func decode(type: UInt8, _ body: UnsafeRawBufferPointer) throws(WireError) -> Message? {
     switch type {
     case 0: .feed(try Feed(body))
     case 1: .handshake(try Handshake(body))
@@ -95,7 +98,7 @@ extension Message {
 }
 
 extension Message.Feed {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     var key: DiscoveryKey?
     var fields = ProtobufReader(body, in: "feed")
     while let field = try fields.next() {
@@ -113,7 +116,7 @@ extension Message.Feed {
 }
 
 extension Message.Handshake {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     self.init(id: nil, live: nil, ack: nil)
     var fields = ProtobufReader(body, in: "handshake")
     while let field = try fields.next() {
@@ -135,7 +138,7 @@ extension Message.Handshake {
 }
 
 extension Message.Info {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     var fields = ProtobufReader(body, in: "info")
     while let field = try fields.next() {
       switch field.number {
@@ -148,7 +151,7 @@ extension Message.Info {
 }
 
 extension Message.Have {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     var start: UInt64?
     var fields = ProtobufReader(body, in: "have")
     while let field = try fields.next() {
@@ -164,19 +167,19 @@ extension Message.Have {
 }
 
 extension Message.Unhave {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     (start, length) = try ProtobufReader.range(body, in: "unhave")
   }
 }
 
 extension Message.Want {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     (start, length) = try ProtobufReader.range(body, in: "want")
   }
 }
 
 extension Message.Request {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     self.init(index: 0, bytes: nil, hash: nil, nodes: nil)
     var index: UInt64?
     var fields = ProtobufReader(body, in: "request")
@@ -194,7 +197,7 @@ extension Message.Request {
 }
 
 extension Message.Cancel {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     var index: UInt64?
     var fields = ProtobufReader(body, in: "cancel")
     while let field = try fields.next() {
@@ -210,7 +213,7 @@ extension Message.Cancel {
 }
 
 extension Message.Data {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
     var index: UInt64?
     proof = Proof(nodes: [], signature: nil)
     var fields = ProtobufReader(body, in: "data")
@@ -236,7 +239,7 @@ extension Message.Data {
 }
 
 extension Node {
-  fileprivate init(protobuf body: ArraySlice<UInt8>) throws(WireError) {
+  fileprivate init(protobuf body: UnsafeRawBufferPointer) throws(WireError) {
     var treeIndex: UInt64?
     var hash: Hash?
     var byteSize: UInt64?
@@ -260,8 +263,8 @@ extension Node {
 }
 
 extension Message.Extension {
-  fileprivate init(_ body: ArraySlice<UInt8>) throws(WireError) {
-    var reader = ByteReader(body)
+  fileprivate init(_ body: UnsafeRawBufferPointer) throws(WireError) {
+    var reader = RawReader(body)
     guard let id = reader.varint() else {
       throw WireError(.malformed, "an extension message without a number")
     }

@@ -47,40 +47,66 @@ struct ProtobufSizer: ProtobufSink {
   }
 }
 
-/// Appends a message's fields.
+/// Writes a message's fields into memory that has room for them: as much as ``ProtobufSizer`` counts.
 struct ProtobufWriter: ProtobufSink {
-  var output: [UInt8]
+  private let memory: UnsafeMutableRawBufferPointer
+  private var position = 0
+
+  init(_ memory: UnsafeMutableRawBufferPointer) {
+    self.memory = memory
+  }
+
+  @inline(__always)
+  private mutating func byte(_ byte: UInt8) {
+    memory[position] = byte
+    position += 1
+  }
+
+  @inline(__always)
+  mutating func varint(_ value: UInt64) {
+    var value = value
+    while value >= 128 {
+      byte(UInt8(truncatingIfNeeded: value) | 128)
+      value >>= 7
+    }
+    byte(UInt8(truncatingIfNeeded: value))
+  }
+
+  private mutating func copy(_ bytes: UnsafeRawBufferPointer) {
+    UnsafeMutableRawBufferPointer(rebasing: memory[position..<position + bytes.count]).copyMemory(from: bytes)
+    position += bytes.count
+  }
 
   mutating func number(_ field: UInt8, _ value: UInt64?) {
     guard let value else { return }
-    output.append(field << 3)
-    Varint.append(value, to: &output)
+    byte(field << 3)
+    varint(value)
   }
 
   mutating func bytes(_ field: UInt8, _ value: [UInt8]?) {
     guard let value else { return }
-    output.append(field << 3 | 2)
-    Varint.append(UInt64(value.count), to: &output)
-    output.append(contentsOf: value)
+    byte(field << 3 | 2)
+    varint(UInt64(value.count))
+    value.withUnsafeBytes { copy($0) }
   }
 
   mutating func hash(_ field: UInt8, _ value: Hash) {
-    output.append(field << 3 | 2)
-    output.append(32)
-    value.withUnsafeBytes { output.append(contentsOf: $0) }
+    byte(field << 3 | 2)
+    byte(32)
+    value.withUnsafeBytes { copy($0) }
   }
 
   mutating func node(_ field: UInt8, _ node: Node) {
-    output.append(field << 3 | 2)
-    Varint.append(UInt64(node.protobufSize), to: &output)
+    byte(field << 3 | 2)
+    varint(UInt64(node.protobufSize))
     number(1, node.treeIndex)
     hash(2, node.hash)
     number(3, node.byteSize)
   }
 
   mutating func raw(_ number: UInt64, _ bytes: [UInt8]) {
-    Varint.append(number, to: &output)
-    output.append(contentsOf: bytes)
+    varint(number)
+    bytes.withUnsafeBytes { copy($0) }
   }
 }
 
@@ -93,17 +119,17 @@ struct ProtobufReader {
 
   fileprivate enum Value {
     case number(UInt64)
-    case bytes(ArraySlice<UInt8>)
+    case bytes(UnsafeRawBufferPointer)
     /// Four or eight bytes: no field here has this form.
     case fixed
   }
 
-  private var reader: ByteReader
-  private let message: String
+  private var reader: RawReader
+  private let message: StaticString
 
   /// - Parameter message: its name, for errors.
-  init(_ body: ArraySlice<UInt8>, in message: String) {
-    reader = ByteReader(body)
+  init(_ body: UnsafeRawBufferPointer, in message: StaticString) {
+    reader = RawReader(body)
     self.message = message
   }
 
@@ -142,7 +168,8 @@ struct ProtobufReader {
     try number(field) != 0
   }
 
-  func bytes(_ field: Field, limit: Int = WireLimits.messageBytes) throws(WireError) -> ArraySlice<UInt8> {
+  func bytes(_ field: Field, limit: Int = WireLimits.messageBytes) throws(WireError) -> UnsafeRawBufferPointer
+  {
     guard case .bytes(let bytes) = field.value else {
       throw WireError(.malformed, "\(message): field \(field.number) has no bytes")
     }
@@ -152,13 +179,17 @@ struct ProtobufReader {
     return bytes
   }
 
-  static func required(_ value: UInt64?, _ field: String, in message: String) throws(WireError) -> UInt64 {
+  static func required(_ value: UInt64?, _ field: StaticString, in message: StaticString) throws(WireError)
+    -> UInt64
+  {
     guard let value else { throw WireError(.malformed, "\(message) without \(field)") }
     return value
   }
 
   /// A message of start and length.
-  static func range(_ body: ArraySlice<UInt8>, in message: String) throws(WireError) -> (UInt64, UInt64?) {
+  static func range(_ body: UnsafeRawBufferPointer, in message: StaticString) throws(WireError) -> (
+    UInt64, UInt64?
+  ) {
     var start: UInt64?
     var length: UInt64?
     var fields = ProtobufReader(body, in: message)
