@@ -86,7 +86,7 @@ import Testing
     let url = try #require(try edge?.url())
     let node = EchoNode(Edge.group)
     let connections = OutgoingConnections(
-      connector: try ReplicationConnector(group: Edge.group), delegate: node,
+      connector: ReplicationConnector(group: Edge.group), delegate: node,
       backOff: BackOff(first: .milliseconds(20), limit: .milliseconds(100)), logger: logger)
     await connections.add(url)
     await connections.add(url)
@@ -133,7 +133,7 @@ import Testing
   }
 
   @Test func refusalsOfTheNetworkArePlain() async throws {
-    let connector = try ReplicationConnector(group: Edge.group)
+    let connector = ReplicationConnector(group: Edge.group)
     let edge = try await Edge()
     let port = edge.port
     await edge.server.stop()
@@ -184,7 +184,7 @@ import Testing
 
     var configuration = TLSConfiguration.makeClientConfiguration()
     configuration.trustRoots = .certificates(certificates)
-    let trusting = try ReplicationConnector(
+    let trusting = ReplicationConnector(
       group: Edge.group, tls: try NIOSSLContext(configuration: configuration))
     let transport = try await trusting.connect(to: try ReplicationURL("wss://localhost:\(port)"))
     #expect(transport.kind == .wss)
@@ -196,7 +196,7 @@ import Testing
     transport.close(CloseReason(.normal, "Done."))
     #expect(try await eventually(within: 5, "no end") { sink.closed } == CloseReason(.normal, "Done."))
 
-    let stranger = try ReplicationConnector(group: Edge.group)
+    let stranger = ReplicationConnector(group: Edge.group)
     let untrusted = await #expect(throws: ConnectError.self) {
       try await stranger.connect(to: try ReplicationURL("wss://localhost:\(port)"))
     }

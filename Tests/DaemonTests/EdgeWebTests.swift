@@ -148,7 +148,7 @@ import Testing
   @Test func signUpNeedsTheCode() async throws {
     let edge = try await Edge()
     let path = "/sign-up/\(Edge.key.hex)"
-    let connector = try ReplicationConnector(group: Edge.group)
+    let connector = ReplicationConnector(group: Edge.group)
     let error = await #expect(throws: ConnectError.self) {
       try await connector.connect(to: try edge.url(path), setupCode: Secret("wrong-code"))
     }

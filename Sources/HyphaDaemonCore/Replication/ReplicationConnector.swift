@@ -5,6 +5,7 @@ import NIOHTTP1
 import NIOPosix
 public import NIOSSL
 import NIOWebSocket
+import Synchronization
 
 /// Why a connection to another node could not be made.
 public struct ConnectError: Error, Equatable, Sendable, CustomStringConvertible {
@@ -30,21 +31,27 @@ public struct ConnectError: Error, Equatable, Sendable, CustomStringConvertible 
 }
 
 /// Opens connections to other nodes.
-public struct ReplicationConnector: Sendable {
+public final class ReplicationConnector: Sendable {
   private let group: any EventLoopGroup
-  private let tls: NIOSSLContext
+  /// Made for the first URL that needs it: the system's list of authorities takes time and megabytes to read.
+  private let tls: Mutex<NIOSSLContext?>
 
   /// - Parameter tls: tests give one that trusts their own certificate. The default trusts the system's
   ///   authorities, checks the name, and takes TLS 1.2 and newer.
-  public init(group: any EventLoopGroup, tls: NIOSSLContext? = nil) throws {
+  public init(group: any EventLoopGroup, tls: NIOSSLContext? = nil) {
     self.group = group
-    if let tls {
-      self.tls = tls
-    } else {
+    self.tls = Mutex(tls)
+  }
+
+  private func context() throws -> NIOSSLContext {
+    try tls.withLock { tls in
+      if let tls { return tls }
       var configuration = TLSConfiguration.makeClientConfiguration()
       configuration.minimumTLSVersion = .tlsv12
       configuration.applicationProtocols = ["http/1.1"]
-      self.tls = try NIOSSLContext(configuration: configuration)
+      let made = try NIOSSLContext(configuration: configuration)
+      tls = made
+      return made
     }
   }
 
@@ -64,7 +71,7 @@ public struct ReplicationConnector: Sendable {
       .channelOption(.recvAllocator, value: Network.receiveAllocator)
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          try prepare(channel, url, setupCode, promise)
+          try self.prepare(channel, url, setupCode, promise)
         }
       }
     do {
@@ -102,7 +109,8 @@ public struct ReplicationConnector: Sendable {
     }
     if url.kind == .wss {
       let isAddress = (try? SocketAddress(ipAddress: url.host, port: 0)) != nil
-      try pipeline.addHandler(NIOSSLClientHandler(context: tls, serverHostname: isAddress ? nil : url.host))
+      try pipeline.addHandler(
+        NIOSSLClientHandler(context: context(), serverHostname: isAddress ? nil : url.host))
     }
     let request = UpgradeRequestHandler(url, promise)
     let upgrader = StreamClientUpgrader { context in
