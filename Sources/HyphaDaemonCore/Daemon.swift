@@ -1,0 +1,134 @@
+public import Logging
+import NIOCore
+import NIOPosix
+import UnixSignals
+
+/// The whole program: opens the state folder, listens, tells systemd, and stops cleanly when it is told to.
+public struct Daemon: Sendable {
+  /// Why it ended.
+  public enum End: Sendable {
+    /// It was told to: SIGTERM or SIGINT.
+    case signal
+    /// The disk failed; the next start recovers from what is on it.
+    case failure(NodeError)
+  }
+
+  private static let edgeThreads = 2
+
+  private let configuration: Configuration
+  private let logger: Logger
+
+  public init(_ configuration: Configuration, logger: Logger) {
+    self.configuration = configuration
+    self.logger = logger
+  }
+
+  /// Runs until it is told to stop.
+  ///
+  /// - Throws: what keeps it from starting, in one sentence that says what to do.
+  public func run() async throws -> End {
+    // Taken before anything else, so that a signal during start-up is not lost.
+    let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+    let (failures, failed) = AsyncStream.makeStream(of: NodeError.self)
+    let folder = try StateFolder(configuration.node.stateFolder)
+    let nodeLoops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
+    let edgeLoops = MultiThreadedEventLoopGroup(numberOfThreads: Self.edgeThreads)
+    let node = Node(folder: folder, settings: configuration, loop: nodeLoops.next(), logger: logger) {
+      failed.yield($0)
+    }
+    let servers: Servers
+    do {
+      try await node.open()
+      servers = try await listen(node, edgeLoops)
+    } catch {
+      await node.stop()
+      try? await edgeLoops.shutdownGracefully()
+      try? await nodeLoops.shutdownGracefully()
+      throw error
+    }
+    let status =
+      "Serving on \(servers.edge.compactMap { $0.address.map { "\($0)" } }.joined(separator: " and "))"
+    logger.notice("\(status)", metadata: ["state": "\(folder.path)", "version": "\(Node.version)"])
+    ServiceManager.ready(status: status)
+    let watchdog = Self.keepWatchdog()
+    let end = await Self.untilEnd(signals, failures)
+    watchdog?.cancel()
+    ServiceManager.stopping(status: "Finishing what was begun")
+    logger.notice("Stopping")
+    await node.stop()
+    for server in servers.edge { await server.stop() }
+    await servers.control.stop()
+    try? await edgeLoops.shutdownGracefully()
+    try? await nodeLoops.shutdownGracefully()
+    return end
+  }
+
+  private struct Servers {
+    var control: ControlServer<Node>
+    var edge: [EdgeServer]
+  }
+
+  /// Opens every socket, those that systemd passes on first.
+  private func listen(_ node: Node, _ loops: MultiThreadedEventLoopGroup) async throws -> Servers {
+    let inherited = ServiceManager.inheritedSockets()
+    func descriptor(_ name: String) -> Int32? { inherited.first { $0.name == name }?.descriptor }
+    let connector = try ReplicationConnector(group: loops)
+    let outgoing = OutgoingConnections(connector: connector, delegate: node, logger: logger)
+    let limiter = ConnectionLimiter(
+      total: configuration.replication.maxConnections,
+      perAddress: configuration.replication.maxConnectionsPerAddress)
+    let http = descriptor("http").map { EdgeServer.Place.inherited(descriptor: $0) }
+    var edge = [
+      try await EdgeServer.http(
+        at: http ?? .address(configuration.http.address), group: loops, limiter: limiter, delegate: node,
+        logger: logger)
+    ]
+    if configuration.tcp.enabled {
+      edge.append(
+        try await EdgeServer.tcp(
+          at: .address(configuration.tcp.address), group: loops, limiter: limiter, delegate: node,
+          logger: logger))
+    }
+    await node.serve(outgoing: outgoing, connector: connector)
+    let control: ControlServer<Node>
+    if let descriptor = descriptor("control") {
+      control = try await ControlServer.start(
+        descriptor: descriptor, service: node, eventLoops: loops, logger: logger)
+    } else {
+      control = try await ControlServer.start(
+        path: configuration.control.socket, service: node, eventLoops: loops, logger: logger)
+    }
+    return Servers(control: control, edge: edge)
+  }
+
+  /// Tells systemd that the process lives, twice as often as it asks for.
+  private static func keepWatchdog() -> Task<Void, Never>? {
+    guard let interval = ServiceManager.watchdogInterval else { return nil }
+    return Task {
+      while !Task.isCancelled {
+        ServiceManager.keepAlive()
+        try? await Task.sleep(for: interval / 2)
+      }
+    }
+  }
+
+  private static func untilEnd(_ signals: UnixSignalsSequence, _ failures: AsyncStream<NodeError>) async
+    -> End
+  {
+    await withTaskGroup(of: End?.self) { group in
+      group.addTask {
+        for await _ in signals { return .signal }
+        return nil
+      }
+      group.addTask {
+        for await failure in failures { return .failure(failure) }
+        return nil
+      }
+      defer { group.cancelAll() }
+      for await end in group {
+        if let end { return end }
+      }
+      return .signal
+    }
+  }
+}

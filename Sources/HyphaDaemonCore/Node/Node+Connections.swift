@@ -1,0 +1,78 @@
+import Hypercore
+public import HyphaControlAPI
+
+/// The nodes that this node stays connected to: those of the configuration, and those that were added and are kept
+/// in the state folder.
+extension Node {
+  /// Connects to all that are configured or kept.
+  func connectKept() async {
+    guard record != nil, let outgoing else { return }
+    for url in settings.connections.urls { await outgoing.add(url) }
+    for text in keptConnections() {
+      do throws(ReplicationURL.ParseError) {
+        await outgoing.add(try ReplicationURL(text))
+      } catch {
+        logger.warning("A kept connection is no URL", metadata: ["reason": "\(error)"])
+      }
+    }
+  }
+
+  public func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo {
+    guard let key = record?.publicKey, let outgoing else { throw Self.notInitialised }
+    let url = try Self.url(params.url)
+    if await outgoing.statuses.contains(where: { $0.url == url.description }) {
+      throw ControlError(.alreadyExists, "This node is already connected to \(url).", field: "url")
+    }
+    if let code = params.setupCode {
+      let transport = try await signUp(url, key, code)
+      await attach(transport)
+      await outgoing.add(url, connected: transport)
+    } else {
+      await outgoing.add(url)
+    }
+    try keepConnections(keptConnections().filter { $0 != url.description } + [url.description])
+    return await outgoing.statuses.first { $0.url == url.description }
+      ?? ConnectionInfo(url: url.description, state: .connecting)
+  }
+
+  public func removeConnection(
+    _ params: ConnectionsRemove.Params
+  ) async throws(ControlError) -> ConnectionsRemove.Result {
+    let url = try Self.url(params.url)
+    guard let outgoing, await outgoing.remove(url) else {
+      throw ControlError(.notFound, "This node keeps no connection to \(url).", field: "url")
+    }
+    try keepConnections(keptConnections().filter { $0 != url.description })
+    return ConnectionsRemove.Result(url: url.description)
+  }
+
+  /// Claims an uninitialised always-on node for this node's hypha.
+  private func signUp(
+    _ url: ReplicationURL, _ key: PublicKey, _ code: Secret
+  ) async throws(ControlError) -> ReplicationTransport {
+    guard let connector else { throw Self.notInitialised }
+    do throws(ConnectError) {
+      return try await connector.connect(to: ReplicationURL(url, target: .signUp(key)), setupCode: code)
+    } catch {
+      if case .refused = error.code { throw ControlError(.setupCodeRefused, error.context) }
+      throw ControlError(.connectionFailed, error.context)
+    }
+  }
+
+  private static func url(_ text: String) throws(ControlError) -> ReplicationURL {
+    do throws(ReplicationURL.ParseError) { return try ReplicationURL(text) } catch {
+      throw ControlError(.invalidParams, error.description, field: "url")
+    }
+  }
+
+  private func keptConnections() -> [String] {
+    do throws(NodeError) { return try files.readConnections() } catch {
+      logger.warning("The kept connections cannot be read", metadata: ["reason": "\(error)"])
+      return []
+    }
+  }
+
+  private func keepConnections(_ urls: [String]) throws(ControlError) {
+    do throws(NodeError) { try files.writeConnections(urls) } catch { throw Self.controlError(error) }
+  }
+}

@@ -1,0 +1,242 @@
+import Hypercore
+import Hyperdb
+import Hypha
+public import HyphaControlAPI
+
+extension Node: ControlService {
+  static let notInitialised = ControlError(
+    .notInitialised,
+    "This node holds no hypha yet: make one with “hyphactl init”, or claim it from your own node with "
+      + "“hyphactl connect” and the code that “hyphactl setup-code” shows.")
+
+  static func controlError(_ error: HyphaError) -> ControlError {
+    switch error.code {
+    case .readOnly:
+      ControlError(
+        .readOnly, "This node keeps the hypha but cannot write to it: post on a node that is authorised.")
+    case .textEmpty: ControlError(.textEmpty, error.context, field: "text")
+    case .textTooLong: ControlError(.textTooLong, error.context, field: "text")
+    case .unknownPost: ControlError(.notFound, error.context, field: "id")
+    case .badID: ControlError(.invalidParams, error.context, field: "id")
+    case .badPassphrase: ControlError(.invalidParams, error.context, field: "passphrase")
+    case .badDomain: ControlError(.invalidParams, error.context, field: "domain")
+    case .noMemory: ControlError(.internalError, error.context)
+    case .database: ControlError(.storageFailed, error.context)
+    }
+  }
+
+  static func controlError(_ error: NodeError) -> ControlError {
+    ControlError(.storageFailed, error.context)
+  }
+
+  public func version() async throws(ControlError) -> NodeVersion.Result {
+    NodeVersion.Result(name: "hyphad", version: Self.version)
+  }
+
+  public func status() async throws(ControlError) -> NodeInfo {
+    var feeds: [FeedInfo] = []
+    if record != nil, let feed = hypha?.source {
+      feeds.append(
+        FeedInfo(
+          key: feed.key.hex, writable: feed.isWritable, length: feed.length, byteLength: feed.byteLength,
+          heldBlocks: feed.heldBlocks, fullyHeldBy: replicator.fullyHeldBy(feed.key)))
+    }
+    return NodeInfo(
+      role: record?.role ?? .uninitialised, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
+      deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
+      canPost: hypha?.source.isWritable ?? false, feeds: feeds, peers: connections.count,
+      diskBytes: files.diskBytes(), version: Self.version, started: started)
+  }
+
+  // MARK: - Becoming something
+
+  public func generatePassphrase(
+    _ params: PassphraseGenerate.Params
+  ) async throws(ControlError) -> PassphraseGenerate.Result {
+    let passphrase = Passphrase(randomWords: params.words ?? HyphaLimits.passphraseWords.lowerBound)
+    return PassphraseGenerate.Result(
+      passphrase: Secret(passphrase.reveal()), words: passphrase.wordCount,
+      bits: Double(Passphrase.entropy(words: passphrase.wordCount)))
+  }
+
+  public func initialise(_ params: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result
+  {
+    guard record == nil, candidate == nil else {
+      throw ControlError(
+        .alreadyInitialised,
+        "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."
+      )
+    }
+    let name = deviceName(params.deviceName)
+    guard name.utf8.count <= HyphaLimits.deviceNameBytes else {
+      throw ControlError(
+        .invalidParams, "deviceName has over \(HyphaLimits.deviceNameBytes) bytes", field: "deviceName")
+    }
+    let record: NodeRecord
+    switch (params.passphrase, params.hyphalink) {
+    case (nil, let link?): record = try alwaysOnRecord(link, params, name)
+    case (let passphrase?, nil): record = try makeOrigin(passphrase, params, name)
+    default:
+      throw ControlError(
+        .invalidParams, "give either a passphrase and a domain, or a hyphalink", field: "passphrase")
+    }
+    do throws(NodeError) {
+      try openHypha(record)
+      try files.write(record)
+      try files.removeSetupCode()
+    } catch {
+      fail(error)
+      throw Self.controlError(error)
+    }
+    logger.notice(
+      "Initialised", metadata: ["role": "\(record.role.rawValue)", "hyphalink": "\(record.hyphalink)"])
+    recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
+    return NodeInitialise.Result(hyphalink: record.hyphalink, role: record.role)
+  }
+
+  private func alwaysOnRecord(
+    _ link: String, _ params: NodeInitialise.Params, _ name: String
+  ) throws(ControlError) -> NodeRecord {
+    guard let key = Self.key(hyphalink: link) else {
+      throw ControlError(
+        .invalidParams, "a hyphalink is dat:// and 64 hexadecimal digits, or these alone", field: "hyphalink")
+    }
+    return NodeRecord(
+      role: .alwaysOn, key: key.hex, domain: try normalised(params.domain ?? domain), deviceName: name)
+  }
+
+  /// Derives the keys and keeps the secrets: the origin's record and feed follow.
+  private func makeOrigin(
+    _ passphrase: Secret, _ params: NodeInitialise.Params, _ name: String
+  ) throws(ControlError) -> NodeRecord {
+    guard let domain = try normalised(params.domain ?? domain) else {
+      throw ControlError(
+        .invalidParams, "the domain is missing: the keys are derived from it and the passphrase",
+        field: "domain")
+    }
+    let keys: HyphaKeys
+    do throws(HyphaError) {
+      keys = try HyphaKeys(Passphrase(typed: passphrase.text), domain: domain)
+    } catch {
+      throw Self.controlError(error)
+    }
+    do throws(NodeError) { try files.writeSecrets(keys) } catch { throw Self.controlError(error) }
+    return NodeRecord(role: .origin, key: keys.writer.publicKey.hex, domain: domain, deviceName: name)
+  }
+
+  private func normalised(_ domain: String?) throws(ControlError) -> String? {
+    guard let domain else { return nil }
+    do throws(HyphaError) { return try HyphaKeys.normalise(domain: domain) } catch {
+      throw Self.controlError(error)
+    }
+  }
+
+  private static func key(hyphalink text: String) -> PublicKey? {
+    let prefix = "dat://"
+    var digits = text.hasPrefix(prefix) ? text.dropFirst(prefix.count) : text[...]
+    if digits.hasSuffix("/") { digits = digits.dropLast() }
+    return PublicKey(hex: digits)
+  }
+
+  public func setupCode() async throws(ControlError) -> SetupCodeShow.Result {
+    guard let code = setupCode else {
+      throw ControlError(
+        .alreadyInitialised, "This node already keeps a hypha: no setup code is valid any more.")
+    }
+    return SetupCodeShow.Result(code: Secret(code.text))
+  }
+
+  // MARK: - Posts
+
+  public func createPost(_ params: PostsCreate.Params) async throws(ControlError) -> PostsCreate.Result {
+    guard record != nil, let device = record?.deviceName else { throw Self.notInitialised }
+    let post = try await commit { (hypha) throws(HyphaError) in
+      try hypha.post(
+        params.text, device: device, now: Self.now().milliseconds, random: Self.random(10))
+    }
+    guard let post else { throw ControlError(.internalError, "The post was made but is not known.") }
+    return PostsCreate.Result(id: post.id.text, created: Timestamp(milliseconds: post.created))
+  }
+
+  public func listPosts(_ params: PostsList.Params) async throws(ControlError) -> PostsList.Result {
+    guard record != nil, let hypha else { throw Self.notInitialised }
+    let before = try params.before.map { (id) throws(ControlError) in try Self.postID(id, field: "before") }
+    let limit = params.limit ?? ControlLimits.defaultPostsPerList
+    do throws(HyphaError) {
+      let found = try hypha.posts(limit: limit, since: params.since?.milliseconds, before: before)
+      var posts: [PostInfo] = []
+      var bytes = 0
+      for post in found.posts {
+        bytes += post.text.utf8.count
+        if bytes > ControlLimits.textBytesPerList, !posts.isEmpty {
+          return PostsList.Result(posts: posts, more: true)
+        }
+        posts.append(PostInfo(post))
+      }
+      return PostsList.Result(posts: posts, more: found.more)
+    } catch {
+      throw Self.controlError(error)
+    }
+  }
+
+  public func deletePost(_ params: PostsDelete.Params) async throws(ControlError) -> PostsDelete.Result {
+    guard record != nil else { throw Self.notInitialised }
+    let id = try Self.postID(params.id, field: "id")
+    _ = try await commit { (hypha) throws(HyphaError) in
+      try hypha.delete(id)
+      return nil
+    }
+    return PostsDelete.Result(id: id.text)
+  }
+
+  private static func postID(_ text: String, field: String) throws(ControlError) -> PostID {
+    guard let id = PostID(text) else {
+      throw ControlError(
+        .invalidParams, "“\(text.prefix(40))” is not a post's id: 26 letters and digits", field: field)
+    }
+    return id
+  }
+
+  // MARK: - Peers and connections
+
+  public func listPeers() async throws(ControlError) -> PeersList.Result {
+    PeersList.Result(peers: connections.keys.sorted().compactMap { peerInfo($0) })
+  }
+
+  public func listConnections() async throws(ControlError) -> ConnectionsList.Result {
+    ConnectionsList.Result(connections: await outgoing?.statuses ?? [])
+  }
+
+  // MARK: - Waiting and events
+
+  public func wait(_ params: NodeWait.Params) async throws(ControlError) -> NodeInfo {
+    let deadline = Double(monotonic) / 1000 + (params.timeoutSeconds ?? ControlLimits.waitSeconds)
+    while true {
+      let info = try await status()
+      if info.ready, params.for == .ready || isSynced { return info }
+      guard Double(monotonic) / 1000 < deadline, !Task.isCancelled, !isStopping else {
+        throw ControlError(
+          .timedOut, info.notReady ?? "The node is ready, but not in sync with any other node.")
+      }
+      try? await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  /// All that peers hold is here, and at least one of them holds all that is here.
+  private var isSynced: Bool {
+    guard let key = hypha?.source.key, !connections.isEmpty else { return false }
+    return replicator.isComplete(key) && replicator.fullyHeldBy(key) > 0
+  }
+
+  public func events(after id: UInt64?) async -> AsyncStream<ControlEvent> {
+    events.follow(after: id)
+  }
+}
+
+extension PostInfo {
+  init(_ post: Post) {
+    self.init(
+      id: post.id.text, text: post.text, created: Timestamp(milliseconds: post.created), device: post.device,
+      writer: post.writer.hex)
+  }
+}

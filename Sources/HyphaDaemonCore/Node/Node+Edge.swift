@@ -1,0 +1,71 @@
+import Hypercore
+import Hypha
+import NIOCore
+
+extension Node: EdgeDelegate {
+  public func wellKnownDat() async -> WellKnownDat? {
+    guard let key = record?.publicKey else { return nil }
+    return WellKnownDat(key: key, ttl: settings.dat.ttl)
+  }
+
+  public func health() async -> Health {
+    if let reason = notReady { return Health(ready: false, text: reason) }
+    return Health(ready: true, text: "Ready.")
+  }
+
+  /// What is missing, in a sentence; `nil` where the node is ready.
+  var notReady: String? {
+    if isStopping { return "The node is stopping." }
+    if record == nil { return "The node is not initialised: it holds no hypha yet." }
+    if !isServing { return "The node is starting." }
+    return nil
+  }
+
+  public func admit(_ request: ReplicationRequest) async -> Admission {
+    if isStopping { return .refuse(status: 503, reason: "This node is stopping.") }
+    switch request.target {
+    case .hypha:
+      return record == nil ? .refuse(status: 404, reason: "This node holds no hypha yet.") : .accept
+    case .replicate(let key):
+      return key == record?.publicKey
+        ? .accept : .refuse(status: 404, reason: "This node does not hold that feed.")
+    case .signUp(let key):
+      return admitSignUp(key, request)
+    }
+  }
+
+  private func admitSignUp(_ key: PublicKey, _ request: ReplicationRequest) -> Admission {
+    if let own = record?.publicKey {
+      return own == key
+        ? .accept : .refuse(status: 403, reason: "This node already keeps a hypha, and keeps that one.")
+    }
+    guard let text = request.setupCode?.text, setupCode != nil else {
+      return .refuse(status: 403, reason: "The setup code is missing.")
+    }
+    switch setupCode?.check(text, now: Double(monotonic) / 1000) {
+    case .right: break
+    case .tooMany:
+      logger.warning("Too many wrong setup codes", metadata: ["peer": "\(request.remoteAddress)"])
+      return .refuse(status: 429, reason: "Too many wrong setup codes: try again in half a minute.")
+    default:
+      logger.warning("A wrong setup code", metadata: ["peer": "\(request.remoteAddress)"])
+      return .refuse(
+        status: 403, reason: "The setup code is wrong: “hyphactl setup-code” on the server shows it.")
+    }
+    if let candidate {
+      return candidate == key
+        ? .accept : .refuse(status: 409, reason: "Another set-up of this node is under way.")
+    }
+    do throws(NodeError) {
+      try beginSignUp(key)
+      return .accept
+    } catch {
+      fail(error)
+      return .refuse(status: 500, reason: "This node cannot write to its disk.")
+    }
+  }
+
+  public func attach(_ transport: ReplicationTransport) async {
+    attachHere(transport)
+  }
+}

@@ -1,0 +1,477 @@
+import CSodium
+import Glibc
+import Hypercore
+import Hypha
+import HyphaControlAPI
+public import Logging
+public import NIOCore
+
+/// The node: what it holds, who is connected, and what the two sides that talk to it, web and control, may do.
+///
+/// Everything happens on one event loop of its own, which may block in `fdatasync` without holding up the
+/// network. Posts that wait while it does are made together and share the next sync.
+public actor Node {
+  /// The name of this program's version.
+  public static let version = "0.1.0"
+  /// Extension messages that this node passes on.
+  static let extensions = ["secure-ephemeral"]
+  /// Milliseconds between two syncs of blocks that arrive.
+  private static let syncInterval: Int64 = 100
+  /// Events that are recorded for posts that arrived together; the first copy of a long hypha is no news.
+  private static let postEventsAtOnce: UInt64 = 100
+
+  public nonisolated let loop: any EventLoop
+  public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.executor.asUnownedSerialExecutor() }
+
+  let files: NodeFiles
+  let settings: Configuration
+  let logger: Logger
+  let started: Timestamp
+  /// Names this node to its peers while it runs.
+  private let sessionID: [UInt8]
+  /// Called once when the disk fails: the process is to stop, and to recover from disk at its next start.
+  private let onFailure: @Sendable (NodeError) -> Void
+
+  var record: NodeRecord?
+  var hypha: Hypha<FileStorage>?
+  var replicator = Replicator<FileStorage>()
+  var setupCode: SetupCode?
+  /// A sign-up that was accepted, until the first block under its key verified.
+  var candidate: PublicKey?
+  var connections: [ConnectionID: Attached] = [:]
+  private var nextConnection: ConnectionID = 1
+  var outgoing: OutgoingConnections?
+  var connector: ReplicationConnector?
+  var events = EventLog()
+  /// The first entry of the feed that no event was recorded for.
+  private var nextEventSeq: UInt64 = 0
+  private var waitingCommits: [Commit] = []
+  private var commitScheduled = false
+  private var flushScheduled = false
+  private var lastFlush: Int64 = 0
+  private var ticking: RepeatedTask?
+  var isServing = false
+  private(set) var isStopping = false
+
+  /// A connection to another node.
+  struct Attached {
+    let transport: ReplicationTransport
+    let since: Timestamp
+  }
+
+  private struct Commit {
+    let work: (Hypha<FileStorage>) throws(HyphaError) -> Post?
+    let continuation: CheckedContinuation<Result<Post?, ControlError>, Never>
+  }
+
+  /// - Parameter loop: of a group with this one loop alone.
+  public init(
+    folder: StateFolder, settings: Configuration, loop: any EventLoop, logger: Logger,
+    onFailure: @escaping @Sendable (NodeError) -> Void
+  ) {
+    files = NodeFiles(folder)
+    self.settings = settings
+    self.loop = loop
+    self.logger = logger
+    self.onFailure = onFailure
+    started = Self.now()
+    sessionID = Self.random(32)
+  }
+
+  static func now() -> Timestamp {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return Timestamp(milliseconds: Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000)
+  }
+
+  static func random(_ count: Int) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    randombytes_buf(&bytes, count)
+    return bytes
+  }
+
+  /// Milliseconds on a clock that only goes forward.
+  var monotonic: Int64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Int64(time.tv_sec) * 1000 + Int64(time.tv_nsec) / 1_000_000
+  }
+
+  // MARK: - Life
+
+  /// Opens what is in the state folder.
+  public func open() throws(NodeError) {
+    if let record = try files.readRecord() {
+      try openHypha(record)
+    } else {
+      try files.removeUnfinished()
+      setupCode = try files.setupCode()
+    }
+    ticking = loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] _ in
+      self?.assumeIsolated { $0.tick() }
+    }
+  }
+
+  /// From here on the node is ready, if it is initialised.
+  public func serve(outgoing: OutgoingConnections, connector: ReplicationConnector) async {
+    self.outgoing = outgoing
+    self.connector = connector
+    isServing = true
+    await connectKept()
+  }
+
+  /// Lets what was begun finish, closes connections, and makes everything durable.
+  public func stop() async {
+    guard !isStopping else { return }
+    isStopping = true
+    isServing = false
+    runCommits()
+    await outgoing?.stop()
+    for attached in connections.values {
+      attached.transport.close(CloseReason(.goingAway, "This node stops."))
+    }
+    flushNow()
+    ticking?.cancel()
+    events.close()
+  }
+
+  /// Opens the hypha of a node that is, or becomes, what `record` says.
+  func openHypha(_ record: NodeRecord) throws(NodeError) {
+    guard let key = record.publicKey else { throw NodeError(.damaged, "node.json has no key") }
+    let sourceFiles = try files.sourceFiles()
+    if record.role == .origin {
+      let writer = try files.readWriter()
+      guard writer.publicKey == key else {
+        throw NodeError(.damaged, "the stored secret key belongs to another hypha than \(record.hyphalink)")
+      }
+      let feed: Feed<FileStorage>
+      do throws(FeedError) {
+        feed = try Feed(files: sourceFiles, keyPair: writer, storeSecretKey: false)
+      } catch {
+        throw Self.openError(error.code, error.context)
+      }
+      try adopt(feed)
+    } else {
+      try adopt(reader(sourceFiles, key))
+    }
+    self.record = record
+    setupCode = nil
+  }
+
+  private func reader(
+    _ files: FeedFiles<FileStorage>, _ key: PublicKey
+  ) throws(NodeError) -> Feed<FileStorage> {
+    do throws(FeedError) { return try Feed(files: files, key: key) } catch {
+      throw Self.openError(error.code, error.context)
+    }
+  }
+
+  /// Takes a feed for the hypha's, and shares it with every connection.
+  private func adopt(_ feed: Feed<FileStorage>) throws(NodeError) {
+    if feed.recovery.foundBlocks > 0 || feed.recovery.cutBlocks > 0 {
+      logger.notice(
+        "Recovered from an unclean stop",
+        metadata: [
+          "found": "\(feed.recovery.foundBlocks)", "cut": "\(feed.recovery.cutBlocks)",
+          "length": "\(feed.length)",
+        ])
+    }
+    do throws(HyphaError) { hypha = try Hypha(source: feed) } catch {
+      throw Self.openError(.damaged, error.context)
+    }
+    do throws(FeedError) { try feed.flush(durable: true) } catch {
+      throw Self.openError(error.code, error.context)
+    }
+    nextEventSeq = feed.length
+    do throws(WireError) { try replicator.share(feed, downloads: !feed.isWritable) } catch {
+      throw Self.openError(.damaged, error.context)
+    }
+  }
+
+  private static func openError(_ code: FeedError.Code, _ context: String) -> NodeError {
+    if case .storage = code { return NodeError(.storage, "The hypha cannot be opened: \(context).") }
+    return NodeError(
+      .damaged, "The hypha cannot be opened: \(context). Nothing was changed; restore it from a backup.")
+  }
+
+  /// The disk failed: what is in memory may not be what is on it.
+  func fail(_ error: NodeError) {
+    guard !isStopping else { return }
+    logger.critical("Stopping, to recover from disk at the next start", metadata: ["reason": "\(error)"])
+    isStopping = true
+    onFailure(error)
+  }
+
+  // MARK: - Writing
+
+  /// Carries out a change, and returns once it is durable.
+  ///
+  /// All changes that wait when the last sync ends are carried out together, and share the next.
+  func commit(
+    _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> Post?
+  ) async throws(ControlError) -> Post? {
+    guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
+    let result = await withCheckedContinuation { continuation in
+      waitingCommits.append(Commit(work: work, continuation: continuation))
+      guard !commitScheduled else { return }
+      commitScheduled = true
+      loop.execute { self.assumeIsolated { $0.runCommits() } }
+    }
+    return try result.get()
+  }
+
+  private func runCommits() {
+    commitScheduled = false
+    let commits = waitingCommits
+    waitingCommits = []
+    guard !commits.isEmpty else { return }
+    guard let hypha else {
+      for commit in commits { commit.continuation.resume(returning: .failure(Self.notInitialised)) }
+      return
+    }
+    let first = hypha.source.length
+    var done: [(Commit, Post?)] = []
+    for commit in commits {
+      do throws(HyphaError) {
+        done.append((commit, try commit.work(hypha)))
+      } catch {
+        commit.continuation.resume(returning: .failure(Self.controlError(error)))
+      }
+    }
+    replicator.appended(first..<hypha.source.length, to: hypha.source.key)
+    let isDurable = flushNow()
+    for (commit, post) in done {
+      commit.continuation.resume(
+        returning: isDurable
+          ? .success(post)
+          : .failure(
+            ControlError(.storageFailed, "The post could not be made durable: see the daemon's log.")))
+    }
+  }
+
+  /// Makes what arrived or was made durable, and only then tells of it.
+  ///
+  /// - Returns: whether that worked.
+  @discardableResult
+  func flushNow() -> Bool {
+    flushScheduled = false
+    guard let hypha else { return true }
+    lastFlush = monotonic
+    do throws(FeedError) {
+      try hypha.source.flush(durable: true)
+    } catch {
+      fail(NodeError(.storage, error.context))
+      return false
+    }
+    finishSignUp()
+    replicator.announce(hypha.source.key)
+    recordPosts(hypha)
+    pump()
+    return true
+  }
+
+  private func scheduleFlush() {
+    guard !flushScheduled else { return }
+    flushScheduled = true
+    let delay = max(0, lastFlush + Self.syncInterval - monotonic)
+    loop.scheduleTask(in: .milliseconds(delay)) { self.assumeIsolated { _ = $0.flushNow() } }
+  }
+
+  private func recordPosts(_ hypha: Hypha<FileStorage>) {
+    let length = hypha.source.length
+    if length > nextEventSeq + Self.postEventsAtOnce { nextEventSeq = length - Self.postEventsAtOnce }
+    while nextEventSeq < length, hypha.source.has(nextEventSeq) {
+      do throws(HyphaError) {
+        switch try hypha.postChange(at: nextEventSeq) {
+        case .posted(let post): recordEvent(.posted) { $0.post = PostInfo(post) }
+        case .deleted(let id): recordEvent(.deleted) { $0.postID = id.text }
+        case nil: break
+        }
+      } catch {
+        logger.warning("An entry cannot be read", metadata: ["reason": "\(error.context)"])
+      }
+      nextEventSeq += 1
+    }
+  }
+
+  func recordEvent(_ kind: ControlEvent.Kind, _ fill: (inout ControlEvent) -> Void) {
+    events.record(kind, at: Self.now(), fill)
+  }
+
+  // MARK: - Connections
+
+  /// Takes over a connection.
+  func attachHere(_ transport: ReplicationTransport) {
+    guard !isStopping, let key = keyToShare(on: transport) else {
+      return transport.close(CloseReason(.refused, "This node does not hold that hypha."))
+    }
+    let id = nextConnection
+    nextConnection += 1
+    connections[id] = Attached(transport: transport, since: Self.now())
+    do throws(WireError) {
+      try replicator.connect(
+        id,
+        Session.Configuration(
+          id: sessionID, live: true, extensions: Self.extensions,
+          nonce: transport.encryptsProtocol ? Self.random(24) : nil), first: key)
+    } catch {
+      return end(id, CloseReason(.refused, error.context))
+    }
+    transport.start(on: loop) { event in self.assumeIsolated { $0.handle(event, id) } }
+    recordEvent(.peerConnected) { $0.peer = peerInfo(id) }
+    pump()
+  }
+
+  private func keyToShare(on transport: ReplicationTransport) -> PublicKey? {
+    guard let own = hypha?.source.key else { return nil }
+    switch transport.target {
+    case .hypha: return own
+    case .replicate(let key), .signUp(let key): return key == own ? own : nil
+    }
+  }
+
+  private func handle(_ event: ReplicationTransport.Event, _ id: ConnectionID) {
+    switch event {
+    case .bytes(let buffers):
+      for buffer in buffers { receive([UInt8](buffer.readableBytesView), id) }
+    case .writable: break
+    case .closed(let reason):
+      guard let peer = peerInfo(id) else { return }
+      connections[id] = nil
+      replicator.disconnect(id)
+      recordEvent(.peerDisconnected) {
+        $0.peer = peer
+        if reason.code != .normal && reason.code != .goingAway { $0.reason = reason.text }
+      }
+      abandonSignUp()
+    }
+    pump()
+  }
+
+  private func receive(_ bytes: [UInt8], _ id: ConnectionID) {
+    guard connections[id] != nil else { return }
+    do throws(WireError) {
+      try replicator.receive(bytes, from: id, now: UInt64(monotonic))
+    } catch {
+      take(error, id)
+    }
+    var downloaded = false
+    for event in replicator.takeEvents() {
+      switch event {
+      case .downloaded: downloaded = true
+      case .synced: recordEvent(.synced) { _ in }
+      case .unknownFeed(_, let discoveryKey):
+        logger.debug(
+          "A peer asks for a feed that is not here", metadata: ["discoveryKey": "\(discoveryKey.hex)"])
+      case .handshake, .extension, .finished: break
+      }
+    }
+    if downloaded { scheduleFlush() }
+  }
+
+  /// Ends a connection for what its peer did, or the process for what the disk did.
+  private func take(_ error: WireError, _ id: ConnectionID) {
+    if case .local(let code) = error.code, case .storage = code {
+      return fail(NodeError(.storage, error.context))
+    }
+    let peer = connections[id]?.transport.remoteAddress ?? ""
+    logger.notice(
+      "Peer disconnected for what it sent",
+      metadata: ["peer": "\(peer)", "kind": "\(error.code)", "reason": "\(error.context)"])
+    let code: CloseReason.Code =
+      switch error.code {
+      case .tooLarge: .tooLarge
+      case .timedOut: .timeout
+      case .unknownFeed: .refused
+      default: .protocolError
+      }
+    end(id, CloseReason(code, error.context))
+  }
+
+  private func end(_ id: ConnectionID, _ reason: CloseReason) {
+    replicator.disconnect(id)
+    connections[id]?.transport.close(reason)
+  }
+
+  /// Hands what is to be sent to the connections, as long as they take it.
+  func pump() {
+    for (id, attached) in connections {
+      do throws(WireError) {
+        while attached.transport.isWritable {
+          let bytes = replicator.takeOutput(of: id)
+          if bytes.isEmpty { break }
+          attached.transport.send(bytes)
+          try replicator.setUnsent(
+            attached.transport.isWritable ? 0 : attached.transport.bufferedBytes, on: id)
+        }
+      } catch {
+        take(error, id)
+      }
+    }
+  }
+
+  private func tick() {
+    for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
+    pump()
+  }
+
+  func peerInfo(_ id: ConnectionID) -> PeerInfo? {
+    guard let attached = connections[id] else { return nil }
+    let transport = attached.transport
+    let counts = transport.counts
+    return PeerInfo(
+      id: String(id), address: transport.url.map { "\($0)" } ?? transport.remoteAddress,
+      direction: transport.direction == .incoming ? .incoming : .outgoing, transport: transport.kind.rawValue,
+      connected: attached.since, bytesReceived: counts.received, bytesSent: counts.sent,
+      synced: replicator.isSynced(id))
+  }
+
+  // MARK: - Becoming an always-on node by sign-up
+
+  /// Begins to take a hypha that an owner with the setup code offers.
+  func beginSignUp(_ key: PublicKey) throws(NodeError) {
+    try adopt(reader(files.sourceFiles(), key))
+    nextEventSeq = 0
+    candidate = key
+  }
+
+  /// Once a block under the offered key is durable, the node holds that hypha only.
+  private func finishSignUp() {
+    guard let key = candidate, let feed = hypha?.source, feed.heldBlocks > 0 else { return }
+    let name = deviceName(nil)
+    let record = NodeRecord(role: .alwaysOn, key: key.hex, domain: domain, deviceName: name)
+    do throws(NodeError) {
+      try files.write(record)
+      try files.removeSetupCode()
+    } catch {
+      return fail(error)
+    }
+    candidate = nil
+    setupCode = nil
+    self.record = record
+    logger.notice("Initialised: this node now keeps a hypha", metadata: ["hyphalink": "\(record.hyphalink)"])
+    recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
+  }
+
+  /// The connection that offered a hypha ended before a block of it came.
+  private func abandonSignUp() {
+    guard candidate != nil, connections.isEmpty else { return }
+    candidate = nil
+    hypha = nil
+    replicator = Replicator()
+    logger.notice("A set-up ended before the first block came; the setup code is still valid")
+    do throws(NodeError) { try files.removeUnfinished() } catch { fail(error) }
+  }
+
+  /// A name for this device: as asked, as configured, or the host's.
+  func deviceName(_ asked: String?) -> String {
+    if let asked, !asked.isEmpty { return asked }
+    if !settings.node.deviceName.isEmpty { return settings.node.deviceName }
+    var name = [CChar](repeating: 0, count: 256)
+    gethostname(&name, name.count - 1)
+    let host = String(decoding: name.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    return host.isEmpty ? "hypha node" : host
+  }
+
+  var domain: String? { settings.node.domain.isEmpty ? nil : settings.node.domain }
+}

@@ -1,0 +1,86 @@
+import CSodium
+import Hypercore
+
+/// The one-time code with which an owner claims an uninitialised always-on node, so that a stranger who finds
+/// the domain first cannot.
+///
+/// Ten characters of an alphabet without look-alikes, 50 bits, in two groups of five: `7K2QD-XM4PA`. A wrong one
+/// costs an attempt; attempts come back slowly, so that guessing all codes takes longer than anybody lives.
+struct SetupCode {
+  /// Crockford's base 32: no I, L, O, U.
+  private static let alphabet = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8)
+  private static let length = 10
+  /// Wrong attempts before the next has to wait.
+  static let attempts = 10
+  /// Seconds until one more attempt is allowed.
+  static let secondsPerAttempt: Double = 30
+
+  /// With the dash, as people see it.
+  let text: String
+  private var remaining = Double(attempts)
+  private var lastAttempt: Double = 0
+
+  /// A new random code.
+  init() {
+    var characters: [UInt8] = []
+    for place in 0..<Self.length {
+      if place == Self.length / 2 { characters.append(UInt8(ascii: "-")) }
+      characters.append(Self.alphabet[Int(randombytes_uniform(UInt32(Self.alphabet.count)))])
+    }
+    text = String(decoding: characters, as: UTF8.self)
+  }
+
+  /// A code that was kept.
+  ///
+  /// - Returns: `nil` for what is not one.
+  init?(kept: String) {
+    guard let characters = Self.normalise(kept), characters.count == Self.length else { return nil }
+    let half = Self.length / 2
+    text =
+      String(decoding: characters[..<half], as: UTF8.self) + "-"
+      + String(decoding: characters[half...], as: UTF8.self)
+  }
+
+  /// What came of an attempt.
+  enum Outcome: Equatable {
+    case right
+    case wrong
+    /// Too many wrong attempts of late; not even looked at.
+    case tooMany
+  }
+
+  /// Compares in constant time. Case, dashes, spaces and look-alike letters do not matter.
+  ///
+  /// - Parameter now: seconds on a clock that only goes forward.
+  mutating func check(_ attempt: String, now: Double) -> Outcome {
+    remaining = min(Double(Self.attempts), remaining + (now - lastAttempt) / Self.secondsPerAttempt)
+    lastAttempt = now
+    guard remaining >= 1 else { return .tooMany }
+    guard let given = Self.normalise(attempt), let own = Self.normalise(text), given.count == own.count,
+      sodium_memcmp(given, own, own.count) == 0
+    else {
+      remaining -= 1
+      return .wrong
+    }
+    return .right
+  }
+
+  /// Upper case, without separators, look-alikes made the letter or digit they are taken for.
+  private static func normalise(_ text: String) -> [UInt8]? {
+    var characters: [UInt8] = []
+    for character in text.utf8.prefix(64) {
+      switch character {
+      case UInt8(ascii: "-"), UInt8(ascii: " "), UInt8(ascii: "\n"), UInt8(ascii: "\r"), UInt8(ascii: "\t"):
+        continue
+      case UInt8(ascii: "o"), UInt8(ascii: "O"): characters.append(UInt8(ascii: "0"))
+      case UInt8(ascii: "i"), UInt8(ascii: "I"), UInt8(ascii: "l"), UInt8(ascii: "L"):
+        characters.append(UInt8(ascii: "1"))
+      case UInt8(ascii: "a")...UInt8(ascii: "z"): characters.append(character - 32)
+      case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "A")...UInt8(ascii: "Z"):
+        characters.append(character)
+      default: return nil
+      }
+    }
+    return characters
+  }
+}

@@ -1,0 +1,49 @@
+import ArgumentParser
+import Glibc
+import HyphaDaemonCore
+import Logging
+
+@main
+struct Hyphad: AsyncParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "hyphad",
+    abstract: "Keeps a hypha: stores, serves and replicates it.",
+    discussion: "Runs in the foreground and logs to standard error. hyphactl(1) talks to it. See hyphad(8).",
+    version: "hyphad \(Node.version)")
+
+  @Option(help: "The configuration file.")
+  var config = Configuration.defaultPath
+
+  @Flag(help: "Read the configuration, say whether it is good, and end.")
+  var checkConfig = false
+
+  func run() async throws {
+    let configuration: Configuration
+    do throws(ConfigurationError) {
+      configuration = try Configuration(file: config)
+    } catch {
+      Self.end("hyphad: \(error)", status: EX_CONFIG)
+    }
+    if checkConfig {
+      print("\(config) is good.")
+      return
+    }
+    StandardErrorLog.bootstrap(level: configuration.log.level)
+    let logger = Logger(label: "hyphad")
+    do {
+      if case .failure(let error) = try await Daemon(configuration, logger: logger).run() {
+        Self.end("hyphad: stopped because \(error)", status: EX_IOERR)
+      }
+    } catch {
+      logger.critical("Cannot start: \(error)")
+      Glibc.exit(EXIT_FAILURE)
+    }
+  }
+
+  /// Says why on standard error, and ends.
+  private static func end(_ reason: String, status: Int32) -> Never {
+    let line = Array((reason + "\n").utf8)
+    _ = write(STDERR_FILENO, line, line.count)
+    Glibc.exit(status)
+  }
+}
