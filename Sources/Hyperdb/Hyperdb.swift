@@ -121,9 +121,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       while position < path.count {
         let value = path[position]
         if head.path[position] != value {
-          guard let pointers = head.trie.bucket(at: position)?.pointers[Int(value)],
-            let first = pointers.first
-          else { continue search }
+          let pointers = head.trie.pointers(at: position, value: value)
+          guard let first = pointers.first else { continue search }
           for pointer in pointers.dropFirst() { waiting.append((try self.node(pointer), position + 1)) }
           head = try self.node(first)
         }
@@ -131,8 +130,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       }
       results.append(head)
       // Other keys with the same hash.
-      guard path.count > 0, let last = head.trie.bucket(at: path.count - 1) else { continue }
-      for pointer in last.pointers[Int(path[path.count - 1])] { results.append(try self.node(pointer)) }
+      guard path.count > 0 else { continue }
+      for pointer in head.trie.pointers(at: path.count - 1, value: path[path.count - 1]) {
+        results.append(try self.node(pointer))
+      }
     }
     return results
   }

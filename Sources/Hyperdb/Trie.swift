@@ -66,12 +66,6 @@ struct Trie: Equatable {
     }
   }
 
-  /// The bucket at a position.
-  func bucket(at position: Int) -> Bucket? {
-    let bucket = firstBucket(from: position)
-    return bucket?.position == position ? bucket : nil
-  }
-
   /// The first bucket at a position or behind it.
   func firstBucket(from position: Int) -> Bucket? {
     var reader = ByteReader(encoded[...])
@@ -79,6 +73,43 @@ struct Trie: Equatable {
       if bucket.position >= position { return bucket }
     }
     return nil
+  }
+
+  /// The pointers at a position for one value, in order; none where there is no such bucket.
+  func pointers(at position: Int, value: UInt8) -> [Pointer] {
+    var pointers: [Pointer] = []
+    var reader = ByteReader(encoded[...])
+    while let found = reader.varint(), found <= UInt64(position), let bits = reader.varint() {
+      for candidate in 0..<Self.values where bits & (1 << UInt64(candidate)) != 0 {
+        let isWanted = found == UInt64(position) && candidate == value
+        while let writer = reader.varint(), let seq = reader.varint() {
+          if isWanted { pointers.append(Pointer(writer: Int(writer >> 1), seq: seq)) }
+          if writer & 1 == 0 { break }
+        }
+      }
+    }
+    return pointers
+  }
+
+  /// Finds buckets at ever higher positions without beginning anew each time.
+  struct Cursor {
+    private var reader: ByteReader
+    /// The last bucket read; beyond all positions at the end.
+    private var next = Bucket(position: -1, isEmpty: true)
+
+    init(_ trie: Trie) {
+      reader = ByteReader(trie.encoded[...])
+    }
+
+    /// The bucket at a position, which is higher than that of the call before.
+    mutating func bucket(at position: Int) -> Bucket? {
+      while next.position < position {
+        next =
+          (reader.isAtEnd ? nil : Trie.readBucket(&reader, skippingBelow: position))
+          ?? Bucket(position: .max, isEmpty: true)
+      }
+      return next.position == position ? next : nil
+    }
   }
 
   /// - Parameter skipped: at positions below this one, pointers are read over and not kept.

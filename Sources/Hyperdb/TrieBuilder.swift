@@ -26,9 +26,10 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   /// Goes along the path from one entry to the next that shares more of it, and points to all that turns off.
   private mutating func walk(from start: Node, position: Int) throws(HyperdbError) {
     var head = start
+    var cursor = Trie.Cursor(head.trie)
     for position in position..<path.count {
       let value = path[position]
-      let bucket = head.trie.bucket(at: position)
+      let bucket = cursor.bucket(at: position)
       if let bucket { try copy(bucket, except: value) }
       let headValue = head.path[position]
       if headValue == value && (headValue != KeyPath.terminator || head.key == key) { continue }
@@ -38,6 +39,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
         try walk(from: database.node(pointer), position: position + 1)
       }
       head = try database.node(first)
+      cursor = Trie.Cursor(head.trie)
     }
   }
 

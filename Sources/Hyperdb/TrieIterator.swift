@@ -79,7 +79,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
       let leadsOn = nodes.contains { node in
         guard position < node.path.count else { return false }
         if node.path[position] == value { return true }
-        return node.trie.bucket(at: position)?.pointers[Int(value)].isEmpty == false
+        return !node.trie.pointers(at: position, value: value).isEmpty
       }
       if leadsOn { stack.append(.path(path.diverted(at: position, to: value))) }
     }
