@@ -1,5 +1,7 @@
+import Glibc
 import Hypercore
 import HyphaControlAPI
+import Logging
 import NIOCore
 import Testing
 
@@ -197,6 +199,39 @@ import Testing
     second = nil
     try await eventually(within: 20, "not freed") { edge.limiter.count == 1 ? true : nil }
     #expect(try await RawClient(port: edge.port).upgrade("/hypha").hasPrefix("HTTP/1.1 101"))
+    await edge.server.stop()
+  }
+
+  /// As systemd hands one over.
+  @Test func inheritedSocketIsServed() async throws {
+    let socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    var address = sockaddr_in()
+    address.sin_family = sa_family_t(AF_INET)
+    address.sin_addr.s_addr = in_addr_t(0x7F00_0001).bigEndian
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+      }
+    }
+    try #require(bound == 0 && listen(socket, 8) == 0)
+    let server = try await EdgeServer.http(
+      at: .inherited(descriptor: socket), group: Edge.group,
+      limiter: ConnectionLimiter(total: 8, perAddress: 8),
+      delegate: EchoNode(Edge.group), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let port = try #require(server.address?.port)
+    let client = try RawClient(port: port)
+    client.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")
+    #expect(try await client.readHeader().hasPrefix("HTTP/1.1 200"))
+    await server.stop()
+  }
+
+  @Test func tcpIsRefusedByClosing() async throws {
+    let edge = try await Edge(tcp: true)
+    edge.node.state.withLock { $0.admission = .refuse(status: 503, reason: "Full.") }
+    let client = try RawClient(port: edge.port)
+    #expect(try await client.readToEnd().isEmpty)
+    #expect(edge.node.requests.first?.kind == .tcp)
+    #expect(edge.node.transports.isEmpty)
     await edge.server.stop()
   }
 
