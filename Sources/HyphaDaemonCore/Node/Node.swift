@@ -420,7 +420,8 @@ public actor Node {
     let transport = attached.transport
     let counts = transport.counts
     return PeerInfo(
-      id: String(id), address: transport.url.map { "\($0)" } ?? transport.remoteAddress,
+      id: String(id),
+      address: transport.url.map { "\(ReplicationURL($0, target: .hypha))" } ?? transport.remoteAddress,
       direction: transport.direction == .incoming ? .incoming : .outgoing, transport: transport.kind.rawValue,
       connected: attached.since, bytesReceived: counts.received, bytesSent: counts.sent,
       synced: replicator.isSynced(id))

@@ -1,0 +1,74 @@
+import FoundationEssentials
+import Glibc
+import HyphaControlAPI
+
+/// Standard output, standard error and the terminal.
+enum Console {
+  /// Writes a line of data.
+  static func print(_ line: String) {
+    write(Array((line + "\n").utf8), to: STDOUT_FILENO)
+  }
+
+  /// Writes a line for the person.
+  static func note(_ line: String) {
+    write(Array((line + "\n").utf8), to: STDERR_FILENO)
+  }
+
+  /// Says what went wrong.
+  static func complain(_ reason: String) {
+    note("hyphactl: \(reason)")
+  }
+
+  /// Prints a value as a line of JSON, with the version of its form.
+  static func printJSON(_ value: some Encodable) throws {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+    var fields: [String: JSONValue] = ["schema": .number(Double(Program.schema))]
+    if case .object(let own) = try JSONDecoder().decode(JSONValue.self, from: encoder.encode(value)) {
+      fields.merge(own) { $1 }
+    }
+    print(String(decoding: try encoder.encode(JSONValue.object(fields)), as: UTF8.self))
+  }
+
+  static var inputIsTerminal: Bool { isatty(STDIN_FILENO) == 1 }
+  static var errorIsTerminal: Bool { isatty(STDERR_FILENO) == 1 }
+
+  /// Both a question and its answer have somebody to go to and come from.
+  static var canAsk: Bool { inputIsTerminal && errorIsTerminal }
+
+  /// Asks on the terminal.
+  ///
+  /// - Parameter hidden: what is typed is not shown.
+  /// - Returns: the line, or `nil` at the end of input.
+  static func ask(_ question: String, hidden: Bool = false) -> String? {
+    write(Array(question.utf8), to: STDERR_FILENO)
+    var before = termios()
+    let hides = hidden && tcgetattr(STDIN_FILENO, &before) == 0
+    if hides {
+      var quiet = before
+      quiet.c_lflag &= ~tcflag_t(ECHO)
+      tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet)
+    }
+    defer {
+      if hides {
+        tcsetattr(STDIN_FILENO, TCSAFLUSH, &before)
+        write([UInt8(ascii: "\n")], to: STDERR_FILENO)
+      }
+    }
+    return readLine(strippingNewline: true)
+  }
+
+  private static func write(_ bytes: [UInt8], to descriptor: Int32) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count < 0 {
+        if errno == EINTR { continue }
+        // Whoever read this has seen enough.
+        if errno == EPIPE { exit(EXIT_SUCCESS) }
+        exit(EX_IOERR)
+      }
+      rest = rest.dropFirst(count)
+    }
+  }
+}

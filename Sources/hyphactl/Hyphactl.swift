@@ -1,0 +1,30 @@
+import ArgumentParser
+import Glibc
+
+@main
+struct Hyphactl: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "hyphactl",
+    abstract: "Set up, use and watch a hypha node.",
+    discussion: """
+      Talks to hyphad on this machine over its control socket. Data goes to standard output, messages to standard \
+      error. Exit status: 0 done, 1 refused or not ready, 2 no daemon, 64 wrong usage, 65 wrong input. See hyphactl(1).
+      """,
+    version: "hyphactl \(Program.version)",
+    subcommands: [
+      Init.self, SetupCode.self, Status.self, Post.self, Posts.self, Delete.self, Peers.self, Connect.self,
+      Disconnect.self, Events.self, Wait.self, Version.self,
+    ])
+
+  static func main() {
+    // A reader that has gone away is noticed when writing to it, and ends the program quietly.
+    signal(SIGPIPE, SIG_IGN)
+    main(nil)
+  }
+}
+
+enum Program {
+  static let version = "0.1.0"
+  /// Version of the JSON that verbs print; grows when a change could break a reader.
+  static let schema = 1
+}

@@ -1,0 +1,40 @@
+import ArgumentParser
+import Glibc
+import HyphaControlAPI
+
+/// What every verb takes.
+struct SharedOptions: ParsableArguments {
+  @Option(help: ArgumentHelp("Path of the daemon's control socket.", valueName: "path"))
+  var socket = getenv("HYPHA_SOCKET").map { String(cString: $0) } ?? "/run/hyphad/control.sock"
+
+  @Flag(help: "Print JSON.")
+  var json = false
+
+  /// Connects to the daemon and has `body` use it; says what went wrong, and ends the program with its status.
+  func withDaemon(_ body: (ControlClient) throws -> Void) throws {
+    do {
+      try body(ControlClient(path: socket))
+    } catch let failure as ControlFailure {
+      throw Self.exit(failure)
+    }
+  }
+
+  /// Tells of a failure.
+  ///
+  /// - Returns: the status to end with.
+  static func exit(_ failure: ControlFailure) -> ExitCode {
+    Console.complain(failure.context)
+    switch failure.code {
+    case .refused: return Status.refused
+    case .timedOut: return Status.refused
+    case .noDaemon, .notPermitted, .closed, .badAnswer: return Status.unreachable
+    }
+  }
+
+  /// Exit statuses, as hyphactl(1) lists them.
+  enum Status {
+    static let refused = ExitCode(1)
+    static let unreachable = ExitCode(2)
+    static let badInput = ExitCode(EX_DATAERR)
+  }
+}

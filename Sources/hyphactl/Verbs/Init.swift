@@ -1,0 +1,119 @@
+import ArgumentParser
+import Glibc
+import HyphaControlAPI
+
+struct Init: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Make a hypha here, or keep one that exists.",
+    discussion: """
+      With --domain, makes this the origin node: a passphrase is generated and shown once, or taken from a file. With \
+      --hyphalink, makes this an always-on node, which keeps and serves a hypha but cannot write to it.
+      """)
+
+  @OptionGroup var shared: SharedOptions
+
+  @Option(
+    help: ArgumentHelp(
+      "The hypha's domain; the keys are derived from it and the passphrase.", valueName: "domain"))
+  var domain: String?
+
+  @Option(
+    help: ArgumentHelp("Take the passphrase from a file, or from standard input for “-”.", valueName: "file"))
+  var passphraseFile: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Generate the passphrase, and write it to a new file that only you can read.", valueName: "file"))
+  var generatePassphraseTo: String?
+
+  @Option(help: ArgumentHelp("Be an always-on node of this hypha.", valueName: "key"))
+  var hyphalink: String?
+
+  @Option(help: ArgumentHelp("This device's name; the host's if not given.", valueName: "name"))
+  var deviceName: String?
+
+  func validate() throws {
+    if hyphalink != nil, passphraseFile != nil || generatePassphraseTo != nil {
+      throw ValidationError("--hyphalink has no passphrase: an always-on node holds no secret.")
+    }
+    if passphraseFile != nil, generatePassphraseTo != nil {
+      throw ValidationError("Give either --passphrase-file or --generate-passphrase-to.")
+    }
+    if hyphalink == nil, domain == nil {
+      throw ValidationError("Give --domain (to make a hypha) or --hyphalink (to keep one that exists).")
+    }
+    if hyphalink == nil, passphraseFile == nil, generatePassphraseTo == nil, !Console.canAsk {
+      throw ValidationError(
+        "Without a terminal, give --passphrase-file FILE or --generate-passphrase-to FILE.")
+    }
+  }
+
+  func run() throws {
+    try shared.withDaemon { daemon in
+      // Asked first, so that nobody writes down a passphrase for nothing.
+      if let link = try daemon.call(NodeStatus.self, Nothing()).hyphalink {
+        Console.complain("this node already keeps the hypha \(link), and keeps that one")
+        throw SharedOptions.Status.refused
+      }
+      let result = try daemon.call(
+        NodeInitialise.self,
+        NodeInitialise.Params(
+          domain: domain, passphrase: try passphrase(daemon), hyphalink: hyphalink, deviceName: deviceName))
+      if shared.json { return try Console.printJSON(result) }
+      Console.print(result.hyphalink)
+      Console.note(
+        result.role == .origin
+          ? "This node is the origin of its hypha: “hyphactl post” publishes."
+          : "This node keeps the hypha as soon as another node that has it is connected.")
+    }
+  }
+
+  private func passphrase(_ daemon: ControlClient) throws -> Secret? {
+    if hyphalink != nil { return nil }
+    if let passphraseFile {
+      do throws(InputError) { return Secret(try Input.secret(passphraseFile)) } catch { throw error.exit }
+    }
+    let generated = try daemon.call(PassphraseGenerate.self, PassphraseGenerate.Params())
+    if let generatePassphraseTo {
+      try write(generated.passphrase, to: generatePassphraseTo)
+    } else {
+      try show(generated)
+    }
+    return generated.passphrase
+  }
+
+  /// Shows a new passphrase once, and has the person type two of its words.
+  private func show(_ generated: PassphraseGenerate.Result) throws {
+    let words = generated.passphrase.text.split(separator: " ")
+    Console.note(
+      """
+      Your passphrase, \(Int(generated.bits)) bits strong. Write it down: it is the only key to your hypha, it is \
+      stored nowhere, and nobody can give it back to you.
+
+          \(generated.passphrase.text)
+
+      """)
+    for place in [Int.random(in: 0..<words.count / 2), Int.random(in: words.count / 2..<words.count)] {
+      while true {
+        guard let answer = Console.ask("Word \(place + 1) of \(words.count): ", hidden: false) else {
+          Console.complain("not confirmed; nothing was made")
+          throw SharedOptions.Status.refused
+        }
+        if answer.lowercased().split(separator: " ").joined() == words[place] { break }
+        Console.note("That is not it; look at your notes.")
+      }
+    }
+  }
+
+  private func write(_ passphrase: Secret, to path: String) throws {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else {
+      throw InputError("cannot make \(path): \(String(cString: strerror(errno)))").exit
+    }
+    defer { close(descriptor) }
+    let bytes = Array((passphrase.text + "\n").utf8)
+    guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else {
+      throw InputError("cannot write \(path): \(String(cString: strerror(errno)))").exit
+    }
+  }
+}

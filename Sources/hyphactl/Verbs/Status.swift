@@ -1,0 +1,59 @@
+import ArgumentParser
+import HyphaControlAPI
+
+struct Status: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Show what the node is and holds; exit status 0 says that it is ready.")
+
+  @OptionGroup var shared: SharedOptions
+
+  func run() throws {
+    try shared.withDaemon { daemon in
+      let status = try daemon.call(NodeStatus.self, Nothing())
+      if shared.json { try Console.printJSON(status) } else { print(status) }
+      if !status.ready { throw SharedOptions.Status.refused }
+    }
+  }
+
+  private func print(_ status: NodeInfo) {
+    func line(_ name: String, _ value: String) {
+      Console.print(name + String(repeating: " ", count: 12 - name.utf8.count) + value)
+    }
+    line("role", Self.words(status.role))
+    if let hyphalink = status.hyphalink { line("hyphalink", hyphalink) }
+    if let domain = status.domain { line("domain", domain) }
+    if let device = status.deviceName { line("device", device) }
+    line("ready", status.ready ? "yes" : "no. \(status.notReady ?? "")")
+    for feed in status.feeds {
+      line(
+        "feed",
+        "\(feed.key.prefix(8))… \(feed.writable ? "(this device) " : "")\(feed.heldBlocks) of \(feed.length) blocks, "
+          + "\(Self.size(feed.byteLength)), fully held by \(feed.fullyHeldBy) other \(feed.fullyHeldBy == 1 ? "node" : "nodes")"
+      )
+    }
+    line("peers", "\(status.peers)")
+    line("disk", Self.size(status.diskBytes))
+  }
+
+  private static func words(_ role: NodeRole) -> String {
+    switch role {
+    case .uninitialised: "uninitialised"
+    case .origin: "origin node"
+    case .alwaysOn: "always-on node"
+    case .authorised: "authorised node"
+    case .reader: "reader"
+    }
+  }
+
+  /// Bytes in the unit that keeps the number short.
+  static func size(_ bytes: UInt64) -> String {
+    var value = bytes
+    var rest: UInt64 = 0
+    for unit in ["bytes", "KiB", "MiB", "GiB"] {
+      if value < 1024 { return unit == "bytes" ? "\(value) bytes" : "\(value).\(rest * 10 / 1024) \(unit)" }
+      rest = value % 1024
+      value /= 1024
+    }
+    return "\(value).\(rest * 10 / 1024) TiB"
+  }
+}
