@@ -42,7 +42,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   public func get(_ key: String) throws(HyperdbError) -> [Entry] {
     let key = Self.normalise(key)
     let nodes = try find(KeyPath(key[...], terminated: true)).filter { $0.key == key }
-    if nodes.allSatisfy(\.isDeleted) { return [] }
+    if nodes.allSatisfy({ $0.isDeleted }) { return [] }
     return try nodes.map { (node) throws(HyperdbError) in try entry(node) }
   }
 

@@ -38,5 +38,5 @@ public enum HyperdbLimits {
   /// Writers of a database.
   public static let writers = 256
   /// Entries, without their values, that are kept decoded: in each of the cache's two generations.
-  static let cachedEntries = 4096
+  static let cachedEntries = 8192
 }

@@ -33,7 +33,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   mutating func next() throws(HyperdbError) -> [Writer<Storage>.Node]? {
     while true {
       while let nodes = collisions.popLast() {
-        if !nodes.allSatisfy(\.isDeleted) { return nodes }
+        if !nodes.allSatisfy({ $0.isDeleted }) { return nodes }
       }
       guard let step = stack.popLast() else { return nil }
       switch step {
@@ -41,7 +41,9 @@ struct TrieIterator<Storage: RandomAccessStorage> {
         if try descend(node, from: position) { continue }
         if !node.isDeleted, isBelowPrefix(node) { return [node] }
       case .path(let path):
-        if let nodes = try visit(path, database.find(path)), !nodes.allSatisfy(\.isDeleted) { return nodes }
+        if let nodes = try visit(path, database.find(path)), !nodes.allSatisfy({ $0.isDeleted }) {
+          return nodes
+        }
       }
     }
   }

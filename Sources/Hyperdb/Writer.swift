@@ -1,27 +1,29 @@
 import Hypercore
 
+/// What the trie needs of an entry: everything but the value. Not generic, which costs a look-up at each use.
+final class TrieNode {
+  let key: [UInt8]
+  let path: KeyPath
+  let trie: Trie
+  let isDeleted: Bool
+  let writer: Int
+  let seq: UInt64
+  let clock: [UInt64]
+
+  init(_ entry: StoredEntry, path: KeyPath, trie: Trie, writer: Int, seq: UInt64) {
+    key = entry.key
+    self.path = path
+    self.trie = trie
+    isDeleted = entry.isDeleted
+    self.writer = writer
+    self.seq = seq
+    clock = entry.clock
+  }
+}
+
 /// One writer's feed, its entries decoded.
 final class Writer<Storage: RandomAccessStorage> {
-  /// What the trie needs of an entry: everything but the value.
-  final class Node {
-    let key: [UInt8]
-    let path: KeyPath
-    let trie: Trie
-    let isDeleted: Bool
-    let writer: Int
-    let seq: UInt64
-    let clock: [UInt64]
-
-    init(_ entry: StoredEntry, path: KeyPath, trie: Trie, writer: Int, seq: UInt64) {
-      key = entry.key
-      self.path = path
-      self.trie = trie
-      isDeleted = entry.isDeleted
-      self.writer = writer
-      self.seq = seq
-      clock = entry.clock
-    }
-  }
+  typealias Node = TrieNode
 
   /// The first block of every database: a message with `hyperdb` as its field 1.
   static var header: [UInt8] { [10, 7] + Array("hyperdb".utf8) }

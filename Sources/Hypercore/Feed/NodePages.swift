@@ -1,28 +1,34 @@
+/// A page of nodes as the file has them. Not generic, which costs a look-up at each use.
+private final class TreePage {
+  /// Bytes of 128 nodes.
+  static let size = 5120
+
+  let number: UInt64
+  let bytes = UnsafeMutableRawPointer.allocate(byteCount: TreePage.size, alignment: 8)
+  /// Bytes changed since the page was last written.
+  var dirty = 0..<0
+
+  init(_ number: UInt64) {
+    self.number = number
+    bytes.initializeMemory(as: UInt8.self, repeating: 0, count: TreePage.size)
+  }
+
+  deinit {
+    bytes.deallocate()
+  }
+}
+
 /// The `tree` file behind a bounded cache: nodes are changed in memory and written out a page at a time.
 ///
 /// A page is 128 nodes, so the leaves of 64 neighbouring blocks, and every parent among them, are one read.
 final class NodePages<Storage: RandomAccessStorage> {
   private static var nodesPerPage: UInt64 { 128 }
   private static var nodeSize: Int { 40 }
-  private static var pageSize: Int { 5120 }
+  private static var pageSize: Int { TreePage.size }
   /// Pages in each of the cache's two generations: 2.5 MiB.
   private static var generationPages: Int { 512 }
 
-  private final class Page {
-    let number: UInt64
-    let bytes = UnsafeMutableRawPointer.allocate(byteCount: NodePages.pageSize, alignment: 8)
-    /// Bytes changed since the page was last written.
-    var dirty = 0..<0
-
-    init(_ number: UInt64) {
-      self.number = number
-      bytes.initializeMemory(as: UInt8.self, repeating: 0, count: NodePages.pageSize)
-    }
-
-    deinit {
-      bytes.deallocate()
-    }
-  }
+  private typealias Page = TreePage
 
   private let file: Storage
   /// Size of the file in bytes, without what waits in memory.

@@ -233,7 +233,7 @@ public final class Session {
     let waiting = channels[place].waiting
     channels[place].waiting = []
     waitingBytes = waiting.reduce(waitingBytes) { $0 - $1.bytes }
-    return waiting.map(\.message)
+    return waiting.map { $0.message }
   }
 
   private func hand(
