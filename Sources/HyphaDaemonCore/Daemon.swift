@@ -72,7 +72,7 @@ public struct Daemon: Sendable {
   private func listen(_ node: Node, _ loops: MultiThreadedEventLoopGroup) async throws -> Servers {
     let inherited = ServiceManager.inheritedSockets()
     func descriptor(_ name: String) -> Int32? { inherited.first { $0.name == name }?.descriptor }
-    let connector = try ReplicationConnector(group: loops)
+    let connector = ReplicationConnector(group: loops)
     let outgoing = OutgoingConnections(connector: connector, delegate: node, logger: logger)
     let limiter = ConnectionLimiter(
       total: configuration.replication.maxConnections,
