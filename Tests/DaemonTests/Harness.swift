@@ -207,19 +207,20 @@ final class TestNode {
   /// What `hyphad` logged.
   var log: String { daemon?.stderr ?? "" }
 
-  /// - Parameter settings: further lines of the configuration file.
+  /// - Parameter settings: further tables of the configuration file.
   init(settings: String = "") throws {
     folder = try TemporaryFolder()
     port = try freePorts(1)[0]
     config = try folder.write(
       "hyphad.toml",
       """
-      state = "\(folder.path)/state"
-      \(settings)
+      [node]
+      state_folder = "\(folder.path)/state"
       [control]
       socket = "\(folder.path)/control.sock"
       [http]
-      listen = "127.0.0.1:\(port)"
+      address = "127.0.0.1:\(port)"
+      \(settings)
       """.utf8)
   }
 
