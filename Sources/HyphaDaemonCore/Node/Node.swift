@@ -398,11 +398,14 @@ public actor Node {
     for (id, attached) in connections {
       do throws(WireError) {
         while attached.transport.isWritable {
+          // Said before the output is taken: requests that waited for room have their answers in it.
+          try replicator.setUnsent(0, on: id)
           let bytes = replicator.takeOutput(of: id)
           if bytes.isEmpty { break }
           attached.transport.send(bytes)
-          try replicator.setUnsent(
-            attached.transport.isWritable ? 0 : attached.transport.bufferedBytes, on: id)
+        }
+        if !attached.transport.isWritable {
+          try replicator.setUnsent(attached.transport.bufferedBytes, on: id)
         }
       } catch {
         take(error, id)
