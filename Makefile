@@ -16,7 +16,7 @@ export SWIFT NODE PORT
 .PHONY: help setup build run test check deb bench format lint clean
 
 help: ## Show this list.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the Debian packages that a build needs, if any are missing.
 	@scripts/setup build
@@ -24,7 +24,7 @@ setup: ## Install the Debian packages that a build needs, if any are missing.
 build: setup ## Build hyphad and hyphactl into .build/debug.
 	$(SWIFT) build
 
-run: build ## Start a node in the foreground, its state in .run/$(NODE). Also: make run NODE=two PORT=8081
+run: build ## Start a node in the foreground, its state in .run/. A second one: make run NODE=two PORT=8081
 	@scripts/run
 
 # The tests start the programs that the same build made. `swift test` is last: its last line is the count.
