@@ -10,7 +10,6 @@ private final class TreePage {
 
   init(_ number: UInt64) {
     self.number = number
-    bytes.initializeMemory(as: UInt8.self, repeating: 0, count: TreePage.size)
   }
 
   deinit {
@@ -36,6 +35,8 @@ final class NodePages<Storage: RandomAccessStorage> {
   /// Pages used lately, and the ones before them, which are dropped when the young fill up.
   private var young: [UInt64: Page] = [:]
   private var old: [UInt64: Page] = [:]
+  /// Pages changed since the last flush; one that was dropped from the cache meanwhile is written already.
+  private var changed: [Page] = []
   private var last: Page?
 
   init(_ file: Storage) throws(FeedError) {
@@ -60,6 +61,7 @@ final class NodePages<Storage: RandomAccessStorage> {
       (page.bytes + offset).copyMemory(from: $0.baseAddress.unsafelyUnwrapped, byteCount: 32)
     }
     page.bytes.storeBytes(of: node.byteSize.bigEndian, toByteOffset: offset + 32, as: UInt64.self)
+    if page.dirty.isEmpty { changed.append(page) }
     page.dirty =
       page.dirty.isEmpty
       ? offset..<offset + Self.nodeSize
@@ -68,8 +70,8 @@ final class NodePages<Storage: RandomAccessStorage> {
 
   /// Writes every changed page to the file.
   func flush() throws(FeedError) {
-    for page in young.values { try write(page) }
-    for page in old.values { try write(page) }
+    for page in changed { try write(page) }
+    changed.removeAll(keepingCapacity: true)
   }
 
   private func page(_ number: UInt64) throws(FeedError) -> Page {
@@ -84,9 +86,10 @@ final class NodePages<Storage: RandomAccessStorage> {
     } else {
       page = Page(number)
       let start = UInt64(SleepHeader.size) + number * UInt64(Self.pageSize)
-      if start < fileSize {
-        let count = Int(min(UInt64(Self.pageSize), fileSize - start))
-        try file.fill(UnsafeMutableRawBufferPointer(start: page.bytes, count: count), at: start)
+      let held = start < fileSize ? Int(min(UInt64(Self.pageSize), fileSize - start)) : 0
+      (page.bytes + held).initializeMemory(as: UInt8.self, repeating: 0, count: Self.pageSize - held)
+      if held > 0 {
+        try file.fill(UnsafeMutableRawBufferPointer(start: page.bytes, count: held), at: start)
       }
     }
     if young.count >= Self.generationPages {
