@@ -102,6 +102,28 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     try writers[pointer.writer].node(pointer.seq)
   }
 
+  /// An entry that a trie points to for `value` at `position`, which its path therefore has there too.
+  ///
+  /// - Throws: `.badEntry` where it does not.
+  func node(
+    _ pointer: Pointer, at position: Int, value: UInt8
+  ) throws(HyperdbError) -> Node {
+    let node = try node(pointer)
+    guard position < node.path.count, node.path[position] == value else {
+      throw writers[pointer.writer].bad(pointer.seq, "has another path than the trie that points to it says")
+    }
+    return node
+  }
+
+  /// As above, and one of at most `allowance` in this look-up.
+  func node(
+    _ pointer: Pointer, at position: Int, value: UInt8, allowance: inout Int
+  ) throws(HyperdbError) -> Node {
+    guard allowance > 0 else { throw writers[pointer.writer].bad(pointer.seq, "is behind too many others") }
+    allowance -= 1
+    return try node(pointer, at: position, value: value)
+  }
+
   func heads() throws(HyperdbError) -> [Node] {
     var heads: [Node] = []
     for writer in writers {
@@ -114,6 +136,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// keys below it are found.
   func find(_ path: KeyPath) throws(HyperdbError) -> [Node] {
     var results: [Node] = []
+    var allowance = HyperdbLimits.lookupEntries
     var waiting = try heads().map { (node: $0, position: 0) }
     search: while let (node, start) = waiting.popLast() {
       var head = node
@@ -123,16 +146,20 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
         if head.path[position] != value {
           let pointers = head.trie.pointers(at: position, value: value)
           guard let first = pointers.first else { continue search }
-          for pointer in pointers.dropFirst() { waiting.append((try self.node(pointer), position + 1)) }
-          head = try self.node(first)
+          for pointer in pointers.dropFirst() {
+            waiting.append(
+              (try self.node(pointer, at: position, value: value, allowance: &allowance), position + 1))
+          }
+          head = try self.node(first, at: position, value: value, allowance: &allowance)
         }
         position += 1
       }
       results.append(head)
       // Other keys with the same hash.
       guard path.count > 0 else { continue }
-      for pointer in head.trie.pointers(at: path.count - 1, value: path[path.count - 1]) {
-        results.append(try self.node(pointer))
+      let (end, value) = (path.count - 1, path[path.count - 1])
+      for pointer in head.trie.pointers(at: end, value: value) {
+        results.append(try self.node(pointer, at: end, value: value, allowance: &allowance))
       }
     }
     return results

@@ -37,6 +37,9 @@ public enum HyperdbLimits {
   public static let trieBytes = 512 << 10
   /// Writers of a database.
   public static let writers = 256
+  /// Entries that one look-up may go through. The longest path has 4,129 values, and an honest trie leads along it
+  /// once; one made to mislead could have more ways to the same entries than can ever be walked.
+  static let lookupEntries = 8192
   /// Entries, without their values, that are kept decoded: in each of the cache's two generations.
   static let cachedEntries = 8192
 }

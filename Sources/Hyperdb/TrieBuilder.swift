@@ -10,6 +10,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   private let key: [UInt8]
   private let path: KeyPath
   private var buckets: [Trie.Bucket] = []
+  private var allowance = HyperdbLimits.lookupEntries
 
   init(_ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath) {
     self.database = database
@@ -36,9 +37,10 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       push(Pointer(writer: head.writer, seq: head.seq), value: headValue, at: position)
       guard let pointers = bucket?.pointers[Int(value)], let first = pointers.first else { return }
       for pointer in pointers.dropFirst() {
-        try walk(from: database.node(pointer), position: position + 1)
+        let other = try database.node(pointer, at: position, value: value, allowance: &allowance)
+        try walk(from: other, position: position + 1)
       }
-      head = try database.node(first)
+      head = try database.node(first, at: position, value: value, allowance: &allowance)
       cursor = Trie.Cursor(head.trie)
     }
   }

@@ -20,6 +20,9 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   private var stack: [Step]
   /// Results of several keys with the same hash, not returned yet.
   private var collisions: [[Node]] = []
+  /// How many more ends of paths there can be: an honest trie leads to each entry once, and one made to mislead
+  /// could have more ways to the same entries than can ever be walked.
+  private var allowance: UInt64
 
   init(_ database: Hyperdb<Storage>, prefix: [UInt8]) {
     self.database = database
@@ -27,6 +30,8 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     let path = KeyPath(prefix[...], terminated: false)
     start = path.count
     stack = [.path(path)]
+    // Twice, since keys with the same hash meet at a path, too.
+    allowance = database.writers.reduce(2) { $0 + 2 * $1.feed.length }
   }
 
   /// The entries of the next key, or `nil` after the last.
@@ -39,13 +44,23 @@ struct TrieIterator<Storage: RandomAccessStorage> {
       switch step {
       case .node(let node, let position):
         if try descend(node, from: position) { continue }
+        try spend(at: node)
         if !node.isDeleted, isBelowPrefix(node) { return [node] }
       case .path(let path):
-        if let nodes = try visit(path, database.find(path)), !nodes.allSatisfy({ $0.isDeleted }) {
+        let meeting = try database.find(path)
+        if let node = meeting.first { try spend(at: node) }
+        if let nodes = visit(path, meeting), !nodes.allSatisfy({ $0.isDeleted }) {
           return nodes
         }
       }
     }
+  }
+
+  private mutating func spend(at node: Node) throws(HyperdbError) {
+    guard allowance > 0 else {
+      throw database.writers[node.writer].bad(node.seq, "is reached in more ways than there are entries")
+    }
+    allowance -= 1
   }
 
   /// Puts all that an entry's trie leads to at its next position on the stack, the entry itself at its place.
@@ -64,7 +79,8 @@ struct TrieIterator<Storage: RandomAccessStorage> {
       } else if pointers.count > 1 {
         stack.append(.path(node.path.diverted(at: position, to: value)))
       } else if let pointer = pointers.first {
-        stack.append(.node(try database.node(pointer), position: position + 1))
+        stack.append(
+          .node(try database.node(pointer, at: position, value: value), position: position + 1))
       }
     }
     return true

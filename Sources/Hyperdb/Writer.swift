@@ -95,7 +95,7 @@ final class Writer<Storage: RandomAccessStorage> {
     old = old.filter { $0.key < seq }
   }
 
-  private func bad(_ seq: UInt64, _ what: String) -> HyperdbError {
+  func bad(_ seq: UInt64, _ what: String) -> HyperdbError {
     HyperdbError(.badEntry, "entry \(seq) of feed \(feed.key.hex) \(what)")
   }
 }

@@ -1,0 +1,83 @@
+import Hypercore
+import TestSupport
+import Testing
+
+@testable import Hyperdb
+
+/// Entries that read well one by one, and whose tries lead where no honest writer's would.
+@Suite("Tries made to mislead")
+struct HostileTrieTests {
+  private typealias Database = Hyperdb<MemoryStorage>
+
+  /// A database, opened by its own writer, of entries with `pointers` at all positions for all four values.
+  private func database(
+    _ keys: [String], pointers: (_ seq: UInt64, _ position: Int, _ value: UInt8) -> [UInt64]
+  ) throws -> Database {
+    let feed = try Feed(
+      files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, keyPair: KeyPair())
+    _ = try Hyperdb(source: feed)
+    for (place, key) in keys.enumerated() {
+      let seq = UInt64(place) + 1
+      var entry = StoredEntry(key: Array(key.utf8), value: [1], isDeleted: false)
+      var buckets: [Trie.Bucket] = []
+      for position in 0..<path(key).count - 1 {
+        var bucket = Trie.Bucket(position: position)
+        for value in UInt8(0)..<4 {
+          bucket.pointers[Int(value)] = pointers(seq, position, value).map { Pointer(writer: 0, seq: $0) }
+        }
+        if bucket.pointers.contains(where: { !$0.isEmpty }) { buckets.append(bucket) }
+      }
+      entry.trie = Trie(buckets).encoded
+      entry.clock = [seq + 1]
+      entry.inflate = 1
+      if seq == 1 { entry.feeds = [feed.key] }
+      _ = try feed.append(entry.encoded)
+    }
+    return try Hyperdb(source: feed)
+  }
+
+  private func path(_ key: String) -> KeyPath { KeyPath(Array(key.utf8)[...], terminated: true) }
+
+  /// Keys, and the last few entries before each one whose paths do have a value where they are pointed to from.
+  private func tangle(_ count: Int, each: Int) throws -> Database {
+    let keys = (0..<count).map { "k\($0)" }
+    let paths = keys.map(path)
+    return try database(keys) { seq, position, value in
+      (1..<max(seq, 1)).filter { paths[Int($0) - 1][position] == value }.suffix(each)
+    }
+  }
+
+  private func expectRefused(_ body: () throws -> Void) {
+    do {
+      try body()
+      Issue.record("was not refused")
+    } catch {
+      #expect((error as? HyperdbError)?.code == .badEntry, "\(error)")
+    }
+  }
+
+  @Test("a pointer to an entry whose path ends before")
+  func shortPath() throws {
+    let database = try database(["a", "x/q"]) { seq, position, _ in seq == 2 && position >= 32 ? [1] : [] }
+    expectRefused { _ = try database.get("x/z") }
+    expectRefused { _ = try database.list(prefix: "x/z") }
+    expectRefused { try database.put("x/z", [2]) }
+    #expect(try database.get("x/q").map(\.seq) == [2])
+    #expect(database.source.length == 3)
+  }
+
+  @Test("ever more ways to the same entries", .timeLimit(.minutes(1)))
+  func manyWays() throws {
+    let database = try tangle(200, each: 8)
+    expectRefused { _ = try database.get("somewhere else") }
+    expectRefused { _ = try database.list() }
+    expectRefused { try database.put("somewhere else", [2]) }
+    #expect(database.source.length == 201)
+  }
+
+  @Test("a list that never ends", .timeLimit(.minutes(1)))
+  func longList() throws {
+    let database = try tangle(60, each: 1)
+    expectRefused { _ = try database.list() }
+  }
+}
