@@ -19,6 +19,12 @@ struct Hyphactl: ParsableCommand {
   static func main() {
     // A reader that has gone away is noticed when writing to it, and ends the program quietly.
     signal(SIGPIPE, SIG_IGN)
+    // What `CommandLine.arguments` holds was repaired, so a post would not be what was given.
+    for (number, argument) in CommandLine.arguments.indices.map({ ($0, CommandLine.unsafeArgv[$0]) }) {
+      guard let argument, String(validatingCString: argument) == nil else { continue }
+      Console.complain("argument \(number) is not UTF-8")
+      Glibc.exit(EX_DATAERR)
+    }
     main(nil)
   }
 }

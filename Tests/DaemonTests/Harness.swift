@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Glibc
 import HyphaControlAPI
+import Synchronization
 import Testing
 
 /// Something about the test's own surroundings that went wrong.
@@ -173,25 +174,34 @@ func eventually<T>(
   }
 }
 
-/// TCP ports on 127.0.0.1 that nothing listens on; all different.
+/// The port that ``freePorts(_:)`` tries next.
+private let nextPort = Mutex(20_000 + Int(getpid()) * 97 % 12_000)
+
+/// TCP ports on 127.0.0.1 that nothing listens on; all different, and no two calls give the same.
+///
+/// Below 32768, where Linux takes the ports of outgoing connections from: one of those could else come between.
 func freePorts(_ count: Int) throws -> [Int] {
-  var sockets: [Int32] = []
-  defer { for socket in sockets { close(socket) } }
-  return try (0..<count).map { _ in
+  var ports: [Int] = []
+  for _ in 0..<12_000 where ports.count < count {
+    let port = nextPort.withLock { next in
+      defer { next = next < 31_999 ? next + 1 : 20_000 }
+      return next
+    }
     let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    sockets.append(socket)
+    defer { close(socket) }
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
-    var length = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let result = withUnsafeMutablePointer(to: &address) {
+    address.sin_port = in_port_t(port).bigEndian
+    let isFree = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        bind(socket, $0, length) == 0 && getsockname(socket, $0, &length) == 0
+        bind(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
       }
     }
-    guard result else { throw HarnessError("no free port: \(String(cString: strerror(errno)))") }
-    return Int(UInt16(bigEndian: address.sin_port))
+    if isFree { ports.append(port) }
   }
+  guard ports.count == count else { throw HarnessError("there are no \(count) free ports") }
+  return ports
 }
 
 /// One `hyphad` with a state folder of its own.

@@ -287,6 +287,12 @@ import Testing
       #expect(ended.stderr.contains("empty"))
     }
     #expect(try await node.ctl("post", "").status == 1)
+    let argument = try await Running(
+      "/bin/sh", ["-c", "'\(try Programs.path("hyphactl"))' post \"$(printf 'a\\377b')\""],
+      environment: ["HYPHA_SOCKET": node.socket]
+    ).end()
+    #expect(argument.status == 65)
+    #expect(argument.stderr.contains("argument 2 is not UTF-8"))
     let page = try await node.ctl("posts", "--json").json()
     guard case .array(let posts) = page["posts"] else { throw HarnessError("no posts") }
     #expect(posts.count == 1)
