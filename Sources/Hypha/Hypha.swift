@@ -106,11 +106,17 @@ public final class Hypha<Storage: RandomAccessStorage> {
     return seq
   }
 
-  /// An entry's post, or that it deletes one.
+  /// An entry's post, or that it deletes one; `nil` where it is neither, not held, or cannot be read.
   private func change(at seq: UInt64) throws(HyphaError) -> (PostID, Post?)? {
     guard seq > 0, source.has(seq) else { return nil }
     let entry: Entry
-    do throws(HyperdbError) { entry = try database.historyEntry(seq) } catch { throw HyphaError(error) }
+    do throws(HyperdbError) {
+      entry = try database.historyEntry(seq)
+    } catch {
+      // One entry that cannot be read hides no other.
+      if error.code == .badEntry { return nil }
+      throw HyphaError(error)
+    }
     let prefix = Array(Post.prefix.utf8)
     guard entry.key.starts(with: prefix),
       let id = PostID(String(decoding: entry.key.dropFirst(prefix.count), as: UTF8.self))

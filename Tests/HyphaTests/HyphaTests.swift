@@ -77,6 +77,14 @@ struct PostTests {
     #expect(try reader.posts(limit: 5).posts.isEmpty)
   }
 
+  @Test("an entry that cannot be read hides no post")
+  func unreadable() throws {
+    let hypha = try hypha()
+    let post = try hypha.post("kept", device: "d", now: 1, random: [UInt8](repeating: 0, count: 10))
+    _ = try hypha.source.append([0xff, 0xff, 0xff])
+    #expect(try hypha.posts(limit: 5).posts == [post])
+  }
+
   @Test("any text comes back as it was")
   func texts() throws {
     var random = SeededRandom(2)
