@@ -87,16 +87,18 @@ import Testing
     }
   }
 
-  @Test func saysWhoMayUseTheSocket() async throws {
+  @Test(.enabled(if: geteuid() == 0, "only root can call as another user"))
+  func saysWhoMayUseTheSocket() async throws {
     let node = try await Self.origin()
-    // Another user, whom neither the file's mode nor the kernel's word lets in.
-    guard geteuid() == 0, access("/usr/bin/setpriv", X_OK) == 0 else { return }
+    // Another user, whom neither the file's mode nor the kernel's word lets in; the program is copied to where
+    // that user can run it.
     chmod(node.folder.path, 0o755)
+    let program = "\(node.folder.path)/hyphactl"
+    try FileManager.default.copyItem(atPath: Programs.path("hyphactl"), toPath: program)
     func run(_ arguments: [String]) async throws -> Ended {
-      let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", try Programs.path("hyphactl")]
+      let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", program]
       return try await Running("/usr/bin/setpriv", user + arguments + ["--socket", node.socket]).end()
     }
-    guard try await run(["--help"]).status == 0 else { return }
     let byMode = try await run(["status"])
     #expect(byMode.status == 2)
     #expect(byMode.stderr.contains("join group hypha"))
