@@ -134,9 +134,8 @@ import Testing
 
   @Test func refusalsOfTheNetworkArePlain() async throws {
     let connector = ReplicationConnector(group: Edge.group)
-    let edge = try await Edge()
-    let port = edge.port
-    await edge.server.stop()
+    // A port that nothing listens on, and that no other test is given meanwhile.
+    let port = try freePorts(1)[0]
     for (url, expected) in [
       ("ws://127.0.0.1:\(port)", "Connection refused"), ("wss://no-such-host.invalid", "not found"),
     ] {

@@ -94,7 +94,9 @@ import Testing
     // that user can run it.
     chmod(node.folder.path, 0o755)
     let program = "\(node.folder.path)/hyphactl"
-    try FileManager.default.copyItem(atPath: Programs.path("hyphactl"), toPath: program)
+    // By a process of its own: one that this process had open to write could be inherited, and then not be run.
+    let copied = try await Running("/usr/bin/install", ["-m", "755", try Programs.path("hyphactl"), program]).end()
+    #expect(copied.status == 0, "\(copied.stderr)")
     func run(_ arguments: [String]) async throws -> Ended {
       let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", program]
       return try await Running("/usr/bin/setpriv", user + arguments + ["--socket", node.socket]).end()
