@@ -95,7 +95,8 @@ import Testing
     chmod(node.folder.path, 0o755)
     let program = "\(node.folder.path)/hyphactl"
     // By a process of its own: one that this process had open to write could be inherited, and then not be run.
-    let copied = try await Running("/usr/bin/install", ["-m", "755", try Programs.path("hyphactl"), program]).end()
+    let copied = try await Running("/usr/bin/install", ["-m", "755", try Programs.path("hyphactl"), program])
+      .end()
     #expect(copied.status == 0, "\(copied.stderr)")
     func run(_ arguments: [String]) async throws -> Ended {
       let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups", program]
