@@ -46,7 +46,7 @@ let package = Package(
     .executableTarget(
       name: "hyphad",
       dependencies: [
-        "HyphaDaemonCore",
+        "HyphaDaemonCore", "HyphaControlAPI",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),

@@ -26,7 +26,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   }
 
   /// - Throws: `.notHyperdb` where the first block is here and says otherwise.
-  public func checkHeader() throws(HyperdbError) {
+  private func checkHeader() throws(HyperdbError) {
     guard source.has(0) else { return }
     let block: [UInt8]
     do throws(FeedError) { block = try source.block(at: 0) } catch { throw HyperdbError(error) }
@@ -64,9 +64,6 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     }
     return list
   }
-
-  /// Number of blocks in the writer's feed, its header among them: entries are 1 and up.
-  public var historyLength: UInt64 { source.length }
 
   /// One entry of the history, deletions too.
   ///

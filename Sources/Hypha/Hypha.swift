@@ -45,7 +45,7 @@ public final class Hypha<Storage: RandomAccessStorage> {
   /// Takes a post back; its block stays in history.
   public func delete(_ id: PostID) throws(HyphaError) {
     try checkWritable()
-    guard try isCurrent(id) else {
+    guard try currentSeq(id) != nil else {
       throw HyphaError(.unknownPost, "there is no post \(id.text): it was never here, or is deleted")
     }
     do throws(HyperdbError) { try database.delete(Post.prefix + id.text) } catch { throw HyphaError(error) }
@@ -126,10 +126,6 @@ public final class Hypha<Storage: RandomAccessStorage> {
       return nil
     }
     return (id, post)
-  }
-
-  private func isCurrent(_ id: PostID) throws(HyphaError) -> Bool {
-    try currentSeq(id) != nil
   }
 
   /// The block that a post is in now.

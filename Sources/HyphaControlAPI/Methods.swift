@@ -55,6 +55,8 @@ public enum NodeVersion: ControlMethod {
 public enum ControlAPI {
   /// Grows when a change could break a caller; new methods and fields do not count.
   public static let version = 1
+  /// Version of the programs, which are released together.
+  public static let release = "0.1.0"
 }
 
 /// `node.status`

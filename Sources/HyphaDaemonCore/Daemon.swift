@@ -1,3 +1,4 @@
+import HyphaControlAPI
 public import Logging
 import NIOCore
 import NIOPosix
@@ -48,7 +49,7 @@ public struct Daemon: Sendable {
     }
     let status =
       "Serving on \(servers.edge.compactMap { $0.address.map { "\($0)" } }.joined(separator: " and "))"
-    logger.notice("\(status)", metadata: ["state": "\(folder.path)", "version": "\(Node.version)"])
+    logger.notice("\(status)", metadata: ["state": "\(folder.path)", "version": "\(ControlAPI.release)"])
     ServiceManager.ready(status: status)
     let watchdog = Self.keepWatchdog()
     let end = await Self.untilEnd(signals, failures)
@@ -101,13 +102,13 @@ public struct Daemon: Sendable {
     return Servers(control: control, edge: edge)
   }
 
-  /// Tells systemd that the process lives, twice as often as it asks for.
+  /// Tells systemd that the process lives.
   private static func keepWatchdog() -> Task<Void, Never>? {
     guard let interval = ServiceManager.watchdogInterval else { return nil }
     return Task {
       while !Task.isCancelled {
         ServiceManager.keepAlive()
-        try? await Task.sleep(for: interval / 2)
+        try? await Task.sleep(for: interval)
       }
     }
   }

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import HyphaControlAPI
 
 @main
 struct Hyphactl: ParsableCommand {
@@ -10,7 +11,7 @@ struct Hyphactl: ParsableCommand {
       Talks to hyphad on this machine over its control socket. Data goes to standard output, messages to standard \
       error. Exit status: 0 done, 1 refused or not ready, 2 no daemon, 64 wrong usage, 65 wrong input. See hyphactl(1).
       """,
-    version: "hyphactl \(Program.version)",
+    version: "hyphactl \(ControlAPI.release)",
     subcommands: [
       Init.self, SetupCode.self, Status.self, Post.self, Posts.self, Delete.self, Peers.self, Connect.self,
       Disconnect.self, Events.self, Wait.self, Version.self,
@@ -30,7 +31,6 @@ struct Hyphactl: ParsableCommand {
 }
 
 enum Program {
-  static let version = "0.1.0"
   /// Version of the JSON that verbs print; grows when a change could break a reader.
   static let schema = 1
 }

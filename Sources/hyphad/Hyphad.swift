@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import HyphaControlAPI
 import HyphaDaemonCore
 import Logging
 
@@ -9,7 +10,7 @@ struct Hyphad: AsyncParsableCommand {
     commandName: "hyphad",
     abstract: "Keeps a hypha: stores, serves and replicates it.",
     discussion: "Runs in the foreground and logs to standard error. hyphactl(1) talks to it. See hyphad(8).",
-    version: "hyphad \(Node.version)")
+    version: "hyphad \(ControlAPI.release)")
 
   @Option(help: "The configuration file.")
   var config = Configuration.defaultPath

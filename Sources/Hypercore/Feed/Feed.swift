@@ -24,8 +24,6 @@ public final class Feed<Storage: RandomAccessStorage> {
   private var needsSync = false
   /// Why nothing more is written.
   private var failure: FeedError?
-  /// Number of blocks that survive power loss.
-  public private(set) var durableLength: UInt64 = 0
   /// What opening found after an unclean stop, for the log.
   public internal(set) var recovery = Recovery()
 
@@ -74,7 +72,6 @@ public final class Feed<Storage: RandomAccessStorage> {
     pages = try NodePages(files.tree)
     dataWriter = DataWriter(files.data)
     try recover()
-    durableLength = length
   }
 
   /// Whether this feed can be appended to here.
@@ -130,14 +127,6 @@ public final class Feed<Storage: RandomAccessStorage> {
       throw damaged("block \(index) has an impossible size of \(leaf.byteSize) bytes")
     }
     return try dataWriter.read(count: Int(leaf.byteSize), at: byteOffset(of: index))
-  }
-
-  /// Size of a block in bytes, without reading it.
-  public func blockSize(at index: UInt64) throws(FeedError) -> UInt64 {
-    guard has(index), let leaf = try pages.node(2 * index) else {
-      throw FeedError(.missing, "block \(index) of feed \(key.hex) is not held here")
-    }
-    return leaf.byteSize
   }
 
   /// The roots over all blocks, from left to right.
@@ -302,7 +291,6 @@ public final class Feed<Storage: RandomAccessStorage> {
         try files.tree.settle()
         try files.signatures.settle()
         needsSync = false
-        durableLength = length
       }
       for number in bits.pages.changed {
         guard let page = bits.pages.page(number) else { continue }

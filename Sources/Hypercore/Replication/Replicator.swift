@@ -143,11 +143,6 @@ public final class Replicator<Storage: RandomAccessStorage> {
     }
   }
 
-  /// Who the peer says it is: random bytes that stay the same while it runs.
-  public func remoteID(_ id: ConnectionID) -> [UInt8]? {
-    connections[id]?.session.remoteHandshake?.id
-  }
-
   /// Whether the peer holds all of every feed that is shared.
   public func isSynced(_ id: ConnectionID) -> Bool {
     guard let connection = connections[id], connection.feeds.count == feeds.count else { return false }

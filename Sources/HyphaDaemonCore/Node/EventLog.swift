@@ -17,15 +17,9 @@ struct EventLog {
     kept.append(event)
     if kept.count > ControlLimits.keptEvents { kept.removeFirst(kept.count - ControlLimits.keptEvents) }
     for (number, follower) in followers {
-      switch follower.yield(event) {
-      case .enqueued: break
-      case .dropped, .terminated:
-        follower.finish()
-        followers[number] = nil
-      @unknown default:
-        follower.finish()
-        followers[number] = nil
-      }
+      if case .enqueued = follower.yield(event) { continue }
+      follower.finish()
+      followers[number] = nil
     }
   }
 

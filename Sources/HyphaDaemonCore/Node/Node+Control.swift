@@ -30,7 +30,7 @@ extension Node: ControlService {
   }
 
   public func version() async throws(ControlError) -> NodeVersion.Result {
-    NodeVersion.Result(name: "hyphad", version: Self.version)
+    NodeVersion.Result(name: "hyphad", version: ControlAPI.release)
   }
 
   public func status() async throws(ControlError) -> NodeInfo {
@@ -45,7 +45,7 @@ extension Node: ControlService {
       role: record?.role ?? .uninitialised, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
       deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
       canPost: hypha?.source.isWritable ?? false, feeds: feeds, peers: connections.count,
-      diskBytes: files.diskBytes(), version: Self.version, started: started)
+      diskBytes: files.diskBytes(), version: ControlAPI.release, started: started)
   }
 
   // MARK: - Becoming something
@@ -212,11 +212,10 @@ extension Node: ControlService {
   public func wait(_ params: NodeWait.Params) async throws(ControlError) -> NodeInfo {
     let deadline = Double(monotonic) / 1000 + (params.timeoutSeconds ?? ControlLimits.waitSeconds)
     while true {
-      let info = try await status()
-      if info.ready, params.for == .ready || isSynced { return info }
+      if notReady == nil, params.for == .ready || isSynced { return try await status() }
       guard Double(monotonic) / 1000 < deadline, !Task.isCancelled, !isStopping else {
         throw ControlError(
-          .timedOut, info.notReady ?? "The node is ready, but not in sync with any other node.")
+          .timedOut, notReady ?? "The node is ready, but not in sync with any other node.")
       }
       try? await Task.sleep(for: .milliseconds(50))
     }

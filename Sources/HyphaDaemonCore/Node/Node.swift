@@ -11,8 +11,6 @@ public import NIOCore
 /// Everything happens on one event loop of its own, which may block in `fdatasync` without holding up the
 /// network. Posts that wait while it does are made together and share the next sync.
 public actor Node {
-  /// The name of this program's version.
-  public static let version = "0.1.0"
   /// Extension messages that this node passes on.
   static let extensions = ["secure-ephemeral"]
   /// Milliseconds between two syncs of blocks that arrive.

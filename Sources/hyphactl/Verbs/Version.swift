@@ -8,7 +8,7 @@ struct Version: ParsableCommand {
   @OptionGroup var shared: SharedOptions
 
   private struct Output: Encodable {
-    var hyphactl = Program.version
+    var hyphactl = ControlAPI.release
     var daemon: NodeVersion.Result?
   }
 
