@@ -35,6 +35,7 @@ extension Workload {
       return Measurement(rate, .perSecond)
     },
     Workload(name: "limit: XSalsa20") { _, scale in
+      guard sodium_init() >= 0 else { throw BenchError("libsodium does not start") }
       var bytes = [UInt8](repeating: 7, count: 64 << 10)
       let key = [UInt8](repeating: 1, count: 32)
       let nonce = [UInt8](repeating: 2, count: 24)

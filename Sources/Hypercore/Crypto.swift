@@ -8,13 +8,14 @@ public enum Crypto {
   private static let parentType: UInt8 = 1
   private static let rootType: UInt8 = 2
 
-  /// Called once before anything else; libsodium picks the fastest code for this CPU and readies its
-  /// source of randomness. Calling it again does nothing.
+  /// Readies libsodium the first time it is asked: only then does libsodium use the fastest code for this
+  /// CPU, so each call here asks first, at the cost of one comparison.
   static let ready: Bool = sodium_init() >= 0
 
   /// Hash of a block: BLAKE2b-256 of `0`, its size as a big-endian 64-bit number, and its bytes.
   public static func leaf(_ block: UnsafeRawBufferPointer) -> Hash {
-    Hash { (hash: UnsafeMutableRawBufferPointer) in
+    precondition(ready)
+    return Hash { (hash: UnsafeMutableRawBufferPointer) in
       withUnsafeTemporaryAllocation(byteCount: 9, alignment: 1) { prefix in
         prefix[0] = leafType
         storeBigEndian(UInt64(block.count), prefix, 1)
@@ -26,6 +27,7 @@ public enum Crypto {
   /// Hash of a parent: BLAKE2b-256 of `1`, the byte size of both children as a big-endian 64-bit number,
   /// and the children's hashes, the left one first.
   public static func parent(_ a: Node, _ b: Node) -> Hash {
+    precondition(ready)
     let (left, right) = a.treeIndex <= b.treeIndex ? (a, b) : (b, a)
     return Hash { (hash: UnsafeMutableRawBufferPointer) in
       withUnsafeTemporaryAllocation(byteCount: 73, alignment: 1) { message in
@@ -41,7 +43,8 @@ public enum Crypto {
   /// The hash that a feed's owner signs: BLAKE2b-256 of `2` and, for each root from left to right, its
   /// hash, tree index and byte size (big-endian 64-bit numbers).
   public static func tree(_ roots: some Collection<Node>) -> Hash {
-    Hash { (hash: UnsafeMutableRawBufferPointer) in
+    precondition(ready)
+    return Hash { (hash: UnsafeMutableRawBufferPointer) in
       withUnsafeTemporaryAllocation(byteCount: 1 + 48 * roots.count, alignment: 1) { message in
         message[0] = rootType
         var offset = 1
@@ -58,6 +61,7 @@ public enum Crypto {
 
   /// BLAKE2b-256 of `hypercore`, keyed with the feed's public key.
   public static func discoveryKey(_ key: PublicKey) -> DiscoveryKey {
+    precondition(ready)
     let message = Array("hypercore".utf8)
     return DiscoveryKey { (hash: UnsafeMutableRawBufferPointer) in
       _ = key.withUnsafeBytes { key in
@@ -70,7 +74,8 @@ public enum Crypto {
 
   /// Whether `signature` is by the owner of `key` over `message`.
   public static func verify(_ signature: Signature, of message: Hash, by key: PublicKey) -> Bool {
-    signature.withUnsafeBytes { signature in
+    precondition(ready)
+    return signature.withUnsafeBytes { signature in
       message.withUnsafeBytes { message in
         key.withUnsafeBytes { key in
           crypto_sign_verify_detached(

@@ -13,7 +13,7 @@ struct StreamCipher {
 
   /// - Parameter nonce: 24 bytes.
   init(key: PublicKey, nonce: [UInt8]) {
-    precondition(nonce.count == Self.nonceSize)
+    precondition(Crypto.ready && nonce.count == Self.nonceSize)
     self.key = key
     self.nonce = nonce
   }
