@@ -35,7 +35,7 @@ final class NodePages<Storage: RandomAccessStorage> {
   /// Pages used lately, and the ones before them, which are dropped when the young fill up.
   private var young: [UInt64: Page] = [:]
   private var old: [UInt64: Page] = [:]
-  /// Pages changed since the last flush; one that was dropped from the cache meanwhile is written already.
+  /// Pages of the cache that are to be written.
   private var changed: [Page] = []
   private var last: Page?
 
@@ -94,6 +94,7 @@ final class NodePages<Storage: RandomAccessStorage> {
     }
     if young.count >= Self.generationPages {
       for page in old.values { try write(page) }
+      changed.removeAll { $0.dirty.isEmpty }
       old = young
       young = [:]
     }
