@@ -5,6 +5,23 @@ extension Array where Element == UInt8 {
     try withUnsafeBufferPointer { (buffer) throws(E) in try body(UnsafeRawBufferPointer(buffer)) }
   }
 
+  /// An array of `count` bytes, all of them written by `body` unless it throws.
+  @inline(__always)
+  package init<E: Error>(
+    count: Int, writing body: (UnsafeMutableRawBufferPointer) throws(E) -> Void
+  ) throws(E) {
+    var failure: E?
+    self.init(unsafeUninitializedCapacity: count) { buffer, written in
+      do throws(E) {
+        try body(UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(buffer)[..<count]))
+        written = count
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
+  }
+
   /// As `withUnsafeMutableBytes`, with the error's type kept.
   @inline(__always)
   package mutating func withMutableBytes<R, E: Error>(

@@ -18,7 +18,7 @@ public final class Feed<Storage: RandomAccessStorage> {
   let dataWriter: DataWriter<Storage>
   /// Roots over ``length`` blocks.
   var merkle = MerkleRoots()
-  /// Where blocks 64n begin, found by ``byteOffset(of:)``: a table with one place for each n.
+  /// Where blocks are, as far as it was asked for.
   private var offsets = RegionOffsets()
   private var needsFlush = false
   private var needsSync = false
@@ -120,13 +120,8 @@ public final class Feed<Storage: RandomAccessStorage> {
       throw FeedError(
         .missing, "block \(index) of feed \(key.hex), which has \(length) blocks, is not held here")
     }
-    guard let leaf = try pages.node(2 * index) else {
-      throw damaged("block \(index) is held but has no leaf in the tree file")
-    }
-    guard leaf.byteSize <= UInt64(Limits.blockBytes), leaf.byteSize <= byteLength else {
-      throw damaged("block \(index) has an impossible size of \(leaf.byteSize) bytes")
-    }
-    return try dataWriter.read(count: Int(leaf.byteSize), at: byteOffset(of: index))
+    let range = try range(of: index)
+    return try dataWriter.read(count: Int(range.upperBound - range.lowerBound), at: range.lowerBound)
   }
 
   /// The roots over all blocks, from left to right.
@@ -142,6 +137,43 @@ public final class Feed<Storage: RandomAccessStorage> {
     return signature.flatMap { $0.isZero ? nil : $0 }
   }
 
+  /// The bytes of a block that is held, in the `data` file.
+  private func range(of index: UInt64) throws(FeedError) -> Range<UInt64> {
+    if let known = offsets.range(of: index) { return known }
+    let region = index / RegionOffsets.blocks
+    if bits.first(held: false, in: region * RegionOffsets.blocks..<(region + 1) * RegionOffsets.blocks) == nil
+    {
+      try noteEnds(region)
+      if let found = offsets.range(of: index) { return found }
+    }
+    guard let leaf = try pages.node(2 * index) else {
+      throw damaged("block \(index) is held but has no leaf in the tree file")
+    }
+    guard leaf.byteSize <= UInt64(Limits.blockBytes), leaf.byteSize <= byteLength else {
+      throw damaged("block \(index) has an impossible size of \(leaf.byteSize) bytes")
+    }
+    let start = try byteOffset(of: index)
+    return start..<start + leaf.byteSize
+  }
+
+  /// Notes where each block of a region ends, all of them held: that of another one is asked for soon, and in
+  /// a large feed its page of the tree would not be in memory any more.
+  private func noteEnds(_ region: UInt64) throws(FeedError) {
+    let first = region * RegionOffsets.blocks
+    let start = try byteOffset(of: first)
+    var ends: [UInt32] = []
+    ends.reserveCapacity(Int(RegionOffsets.blocks))
+    // At most 64 times 8 MiB.
+    var end: UInt32 = 0
+    for index in first..<first + RegionOffsets.blocks {
+      // Damage is told where the damaged block itself is read.
+      guard let leaf = try pages.node(2 * index), leaf.byteSize <= UInt64(Limits.blockBytes) else { return }
+      end += UInt32(leaf.byteSize)
+      ends.append(end)
+    }
+    offsets.note(region, start: start, ends: ends)
+  }
+
   /// Where a block begins in the `data` file: the byte size of every root over the blocks before it.
   func byteOffset(of index: UInt64) throws(FeedError) -> UInt64 {
     let region = index / RegionOffsets.blocks
@@ -153,7 +185,7 @@ public final class Feed<Storage: RandomAccessStorage> {
       for root in FlatTree.roots(length: region * RegionOffsets.blocks) {
         offset += try sizeBelow(root)
       }
-      offsets[region] = offset
+      offsets.note(region, start: offset)
     }
     // Within the region the roots follow the bits of what is left of the index.
     var start = region * RegionOffsets.blocks
@@ -196,6 +228,9 @@ public final class Feed<Storage: RandomAccessStorage> {
   private func sizeBelow(_ treeIndex: UInt64) throws(FeedError) -> UInt64 {
     guard let node = try pages.node(treeIndex) else {
       throw damaged("tree node \(treeIndex) is missing")
+    }
+    guard node.byteSize <= Limits.feedBytes else {
+      throw damaged("tree node \(treeIndex) has an impossible size of \(node.byteSize) bytes")
     }
     return node.byteSize
   }

@@ -66,13 +66,11 @@ extension RandomAccessStorage {
   }
 
   func bytes(_ count: Int, at offset: UInt64) throws(FeedError) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0, count: count)
     do throws(StorageError) {
-      try bytes.withMutableBytes { (buffer) throws(StorageError) in try read(into: buffer, at: offset) }
+      return try [UInt8](count: count) { (buffer) throws(StorageError) in try read(into: buffer, at: offset) }
     } catch {
       throw FeedError(error)
     }
-    return bytes
   }
 
   func put(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(FeedError) {
