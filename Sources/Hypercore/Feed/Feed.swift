@@ -241,14 +241,14 @@ public final class Feed<Storage: RandomAccessStorage> {
   ///
   /// - Returns: its index.
   public func append(_ block: [UInt8]) throws(FeedError) -> UInt64 {
-    try append(contentsOf: CollectionOfOne(block)).lowerBound
+    try append(contentsOf: [block]).lowerBound
   }
 
   /// Adds blocks under one signature.
   ///
   /// - Returns: their indexes.
   @discardableResult
-  public func append(contentsOf blocks: some Collection<[UInt8]>) throws(FeedError) -> Range<UInt64> {
+  public func append(contentsOf blocks: [[UInt8]]) throws(FeedError) -> Range<UInt64> {
     let first = length
     try checkWritable(blocks)
     if blocks.isEmpty { return first..<first }
@@ -270,15 +270,12 @@ public final class Feed<Storage: RandomAccessStorage> {
     }
     merkle = roots
     byteLength = end
-    for index in first..<length {
-      bits.set(index)
-      bits.setNode(2 * index)
-    }
+    bits.set(first..<length)
     markChanged()
     return first..<length
   }
 
-  private func checkWritable(_ blocks: some Collection<[UInt8]>) throws(FeedError) {
+  private func checkWritable(_ blocks: [[UInt8]]) throws(FeedError) {
     if let failure { throw failure }
     guard isWritable else { throw FeedError(.notWritable, "feed \(key.hex) has no secret key here") }
     var bytes: UInt64 = 0

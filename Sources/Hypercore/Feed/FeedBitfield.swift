@@ -50,6 +50,36 @@ final class FeedBitfield {
     }
   }
 
+  /// Marks blocks as held, and their leaves in the tree.
+  func set(_ range: Range<UInt64>) {
+    var index = range.lowerBound
+    while index < range.upperBound {
+      if index & 7 == 0, range.upperBound - index >= 8 {
+        setEight(from: index)
+        index += 8
+      } else {
+        set(index)
+        setNode(2 * index)
+        index += 1
+      }
+    }
+  }
+
+  /// As ``set(_:)-(Range<UInt64>)`` for the eight blocks of one byte, which are below one node.
+  private func setEight(from first: UInt64) {
+    let number = first / Self.blocksPerPage
+    let page = pages.makePage(number)
+    let offset = Int(first % Self.blocksPerPage) >> 3
+    heldBlocks += UInt64((~page[offset]).nonzeroBitCount)
+    page[offset] = 255
+    // Of their sixteen places in the tree the eighth is the node above all of them, the last is not theirs.
+    page[Self.treeStart + 2 * offset] |= 254
+    page[Self.treeStart + 2 * offset + 1] |= 254
+    pages.markChanged(number)
+    setNode(2 * first + 7)
+    updateIndex(byte: first >> 3, value: 255)
+  }
+
   private func setNodeBit(_ treeIndex: UInt64) -> Bool {
     let number = treeIndex / Self.treeBitsPerPage
     let page = pages.makePage(number)

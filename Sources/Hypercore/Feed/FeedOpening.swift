@@ -131,10 +131,7 @@ extension Feed {
       else { continue }
       for node in nodes { try pages.set(node) }
       nodes.removeAll(keepingCapacity: true)
-      for found in length..<roots.length {
-        bits.set(found)
-        bits.setNode(2 * found)
-      }
+      bits.set(length..<roots.length)
       recovery.foundBlocks += roots.length - length
       adopt(roots)
     }
