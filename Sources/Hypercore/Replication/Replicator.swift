@@ -300,7 +300,10 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   private func request(from remote: RemoteFeed, _ shared: SharedFeed<Storage>) {
     guard shared.downloads, let connection = connections[remote.connection] else { return }
-    while remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote) {
+    // Many at a time: each piece that is sent by itself costs both sides a system call and a change of process.
+    let isDue = remote.requested.count <= shared.requestDepth / 2
+    while isDue, remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote)
+    {
       if remote.requested.isEmpty { remote.lastProgress = now }
       remote.requested.insert(index)
       shared.reserved.set(index)
