@@ -3,14 +3,15 @@ public import Hypercore
 /// One entry of a database: a key and what it was set to.
 public struct Entry: Equatable, Sendable {
   public var key: [UInt8]
-  /// `nil` for a deletion.
+  /// `nil` for a deletion, and for the entry that authorises a writer, which sets the empty key to nothing.
   public var value: [UInt8]?
   public var isDeleted: Bool
   /// The feed that it is in.
   public var feed: PublicKey
   /// Its block there.
   public var seq: UInt64
-  /// For each writer, how many blocks of its feed this entry's writer had seen.
+  /// How many blocks of each feed its writer had seen, this one included, in the order of the database's feeds here;
+  /// a feed beyond the end was not known.
   public var clock: [UInt64]
 
   /// The key as text; what is not UTF-8 is replaced.

@@ -1,31 +1,67 @@
 public import Hypercore
 
-/// A database of keys and values over a feed: each entry holds a piece of a trie over all keys as they were when
-/// it was written, so that the newest entry leads to every key.
+/// A database of keys and values that several writers share, each with a feed of its own. Each entry holds a piece of
+/// a trie over all keys as its writer knew them, so that the newest entries lead to every key.
 ///
-/// One writer for now. It belongs to one isolation domain, as its feed does. Changes are in the feed when a call
-/// returns, and durable once the feed is flushed.
+/// The first writer's feed, `source`, names the database. A writer counts once one that counts names it
+/// (``authorize(_:)``); writers learn of each other from their entries, in whatever order these arrive. What
+/// counts of a feed is what comes before its first gap, and of that, entries whose writer had seen nothing but
+/// what counts: a database that is still arriving answers as it was at an earlier time.
+///
+/// Where writers set a key without knowing of each other, all values are returned; the next entry whose writer saw
+/// them takes their place.
+///
+/// It belongs to one isolation domain, as its feeds do. Changes are in the feed when a call returns, and durable once
+/// all feeds are flushed.
 ///
 /// Source: hyperdb 3.5.0 `index.js`, `lib/`.
 public final class Hyperdb<Storage: RandomAccessStorage> {
-  typealias Node = Writer<Storage>.Node
+  /// Opens the feed of a writer that is now authorised, or makes one for it.
+  public typealias FeedOpener = (PublicKey) throws(HyperdbError) -> Feed<Storage>
 
   /// The feed of the first writer, which names the database.
   public let source: Feed<Storage>
-  let writers: [Writer<Storage>]
+  /// The feed that this node writes to, if it has one.
+  public let local: Feed<Storage>?
 
-  /// Opens the database whose first feed is `source`; an empty feed that is writable becomes a new one.
-  public init(source: Feed<Storage>) throws(HyperdbError) {
+  private(set) var writers: [Writer<Storage>] = []
+  private var numbers: [PublicKey: Int] = [:]
+  private let openFeed: FeedOpener
+  private var cache = NodeCache()
+  private var heads: [TrieNode] = []
+
+  /// Opens a database; an empty feed that is writable becomes a new one, or a new writer of it.
+  ///
+  /// - Parameters:
+  ///   - local: this node's own feed, authorised or not; not needed where that is `source`.
+  ///   - openFeed: called for each writer but these two, as they become known.
+  /// - Throws: `.notHyperdb` where a feed's first block is here and says otherwise.
+  public init(
+    source: Feed<Storage>, local: Feed<Storage>? = nil, openFeed: @escaping FeedOpener
+  ) throws(HyperdbError) {
     self.source = source
-    writers = [Writer(source, number: 0)]
-    if source.length == 0 {
-      if source.isWritable { try append([Writer<Storage>.header]) }
-    } else {
-      try checkHeader()
+    self.local = local ?? (source.isWritable ? source : nil)
+    self.openFeed = openFeed
+    let first = add(source, isAuthorized: true)
+    var own = first
+    if let local, local.key != source.key { own = add(local, isAuthorized: false) }
+    if own.feed.length == 0, own.feed.isWritable { try append([Writer<Storage>.header], to: own.feed) }
+    try checkHeader()
+    // A writer goes on with its own numbering of the feeds.
+    if own !== first {
+      own.look()
+      if let named = try own.newlyNamed() { try name(named.keys, isAuthorized: false) }
     }
+    try refresh()
   }
 
-  /// - Throws: `.notHyperdb` where the first block is here and says otherwise.
+  /// A database of one writer.
+  public convenience init(source: Feed<Storage>) throws(HyperdbError) {
+    try self.init(source: source, openFeed: { (key) throws(HyperdbError) in
+      throw HyperdbError(.notAuthorized, "feed \(key.hex) cannot be opened: this database is open for one writer")
+    })
+  }
+
   private func checkHeader() throws(HyperdbError) {
     guard source.has(0) else { return }
     let block: [UInt8]
@@ -36,58 +72,131 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     }
   }
 
-  // MARK: - Reading
+  // MARK: - Writers
 
-  /// What a key is set to: one entry, none where it is not set or deleted.
-  public func get(_ key: String) throws(HyperdbError) -> [Entry] {
-    let key = Self.normalise(key)
-    let nodes = try find(KeyPath(key[...], terminated: true)).filter { $0.key == key }
-    if nodes.allSatisfy({ $0.isDeleted }) { return [] }
-    return try nodes.map { (node) throws(HyperdbError) in try entry(node) }
-  }
-
-  /// Calls `body` with what each key below `prefix` is set to, in the reference's order, until it returns `false`.
-  public func forEach(prefix: String = "", _ body: ([Entry]) -> Bool) throws(HyperdbError) {
-    var iterator = TrieIterator(self, prefix: Self.normalise(prefix))
-    while let nodes = try iterator.next() {
-      let entries = try nodes.map { (node) throws(HyperdbError) in try entry(node) }
-      if !body(entries) { return }
+  /// The feeds of all writers that count, in the order of entries' clocks.
+  public var feeds: [Feed<Storage>] {
+    get throws(HyperdbError) {
+      try refresh()
+      return writers.filter(\.isAuthorized).map(\.feed)
     }
   }
 
-  /// What each key below `prefix` is set to.
-  public func list(prefix: String = "") throws(HyperdbError) -> [[Entry]] {
-    var list: [[Entry]] = []
-    try forEach(prefix: prefix) {
-      list.append($0)
-      return true
-    }
-    return list
+  /// Whether a writer counts.
+  public func isAuthorized(_ key: PublicKey) throws(HyperdbError) -> Bool {
+    try refresh()
+    return numbers[key].map { writers[$0].isAuthorized } ?? false
   }
 
-  /// One entry of the history, deletions too.
+  /// Whether this node may write.
+  public var isWritable: Bool {
+    get throws(HyperdbError) { try local.map { (local) throws(HyperdbError) in try isAuthorized(local.key) } ?? false }
+  }
+
+  /// Blocks of a feed that count.
   ///
-  /// - Throws: `.feed(.missing)` where it is not held.
-  public func historyEntry(_ seq: UInt64) throws(HyperdbError) -> Entry {
-    let stored = try writers[0].stored(seq)
-    return Entry(
-      key: stored.key, value: stored.value, isDeleted: stored.isDeleted, feed: source.key, seq: seq,
-      clock: stored.clock)
+  /// - Returns: 0 where its writer does not.
+  public func visibleLength(of key: PublicKey) throws(HyperdbError) -> UInt64 {
+    try refresh()
+    return numbers[key].map { writers[$0].visible } ?? 0
   }
 
-  /// Calls `body` with every entry, oldest first or newest first, until it returns `false`.
-  public func forEachInHistory(
-    reversed: Bool = false, _ body: (Entry) -> Bool
-  ) throws(HyperdbError) {
-    let length = source.length
-    guard length > 1 else { return }
-    for step in 1..<length {
-      let seq = reversed ? length - step : step
-      if !body(try historyEntry(seq)) { return }
+  /// Takes in what has arrived: new entries, and the writers that they name.
+  func refresh() throws(HyperdbError) {
+    guard writers.contains(where: \.hasGrown) else { return }
+    try discover()
+    try count()
+    heads = try newest()
+  }
+
+  private func add(_ feed: Feed<Storage>, isAuthorized: Bool) -> Writer<Storage> {
+    let writer = Writer(feed, number: writers.count, isAuthorized: isAuthorized)
+    writers.append(writer)
+    numbers[feed.key] = writer.number
+    return writer
+  }
+
+  /// Makes known the writers with these keys, up to the bound on their number.
+  private func name(_ keys: [PublicKey], isAuthorized: Bool) throws(HyperdbError) {
+    for key in keys {
+      if let number = numbers[key] {
+        if isAuthorized { writers[number].isAuthorized = true }
+      } else if writers.count < HyperdbLimits.writers {
+        _ = add(try openFeed(key), isAuthorized: isAuthorized)
+      }
     }
   }
 
-  func entry(_ node: Node) throws(HyperdbError) -> Entry {
+  /// Finds all writers that an authorised one names, and those that they name.
+  private func discover() throws(HyperdbError) {
+    for writer in writers { writer.look() }
+    var isComplete = false
+    while !isComplete {
+      isComplete = true
+      var number = 0
+      while number < writers.count {
+        let writer = writers[number]
+        number += 1
+        guard writer.isAuthorized, let named = try writer.newlyNamed() else { continue }
+        try name(named.keys, isAuthorized: true)
+        let known = named.keys.filter { numbers[$0] != nil }
+        guard known.count == named.keys.count else { continue }
+        writer.take(FeedList(seq: named.seq, keys: known, writers: known.compactMap { numbers[$0] }))
+        for writer in writers { writer.look() }
+        isComplete = false
+      }
+    }
+  }
+
+  /// Finds how much of each feed counts.
+  private func count() throws(HyperdbError) {
+    var counts = writers.map { $0.isAuthorized ? $0.held : 0 }
+    var isSettled = false
+    while !isSettled {
+      isSettled = true
+      for writer in writers where counts[writer.number] > max(writer.visible, 1) {
+        let end = counts[writer.number]
+        if try isMet(writer, end, counts) { continue }
+        // Clocks only go forward: the entries that count are a prefix.
+        var (low, high) = (max(writer.visible, 1), end)
+        while high - low > 1 {
+          let middle = low + (high - low) / 2
+          if try isMet(writer, middle, counts) { low = middle } else { high = middle }
+        }
+        counts[writer.number] = low
+        isSettled = false
+      }
+    }
+    for writer in writers { writer.visible = max(writer.visible, counts[writer.number]) }
+  }
+
+  /// Whether the first `end` blocks of a feed had seen nothing beyond `counts`; not so if the last cannot be read.
+  private func isMet(
+    _ writer: Writer<Storage>, _ end: UInt64, _ counts: [UInt64]
+  ) throws(HyperdbError) -> Bool {
+    do throws(HyperdbError) {
+      let node = try node(Pointer(writer: writer.number, seq: end - 1))
+      // A header says nothing, so it need not be here.
+      for (number, seen) in node.clock.enumerated() where seen > max(counts[number], 1) { return false }
+      return true
+    } catch {
+      if error.code == .badEntry { return false }
+      throw error
+    }
+  }
+
+  /// The newest entries that no other has seen.
+  private func newest() throws(HyperdbError) -> [TrieNode] {
+    var newest: [TrieNode] = []
+    for writer in writers where writer.visible > 1 {
+      newest.append(try node(Pointer(writer: writer.number, seq: writer.visible - 1)))
+    }
+    return newest.filter { node in !newest.contains { $0.hasSeen(node) } }
+  }
+
+  // MARK: - Entries
+
+  func entry(_ node: TrieNode) throws(HyperdbError) -> Entry {
     let writer = writers[node.writer]
     let stored = try writer.stored(node.seq)
     return Entry(
@@ -95,8 +204,18 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       clock: node.clock)
   }
 
-  func node(_ pointer: Pointer) throws(HyperdbError) -> Node {
-    try writers[pointer.writer].node(pointer.seq)
+  func entries(_ nodes: [TrieNode]) throws(HyperdbError) -> [Entry] {
+    var entries: [Entry] = []
+    for node in nodes { entries.append(try entry(node)) }
+    return entries
+  }
+
+  func node(_ pointer: Pointer) throws(HyperdbError) -> TrieNode {
+    if let node = cache.node(pointer) { return node }
+    let writer = writers[pointer.writer]
+    let node = try writer.makeNode(try writer.stored(pointer.seq), pointer.seq) { numbers[$0] }
+    cache.keep(node)
+    return node
   }
 
   /// An entry that a trie points to for `value` at `position`, which its path therefore has there too.
@@ -104,7 +223,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// - Throws: `.badEntry` where it does not.
   func node(
     _ pointer: Pointer, at position: Int, value: UInt8
-  ) throws(HyperdbError) -> Node {
+  ) throws(HyperdbError) -> TrieNode {
     let node = try node(pointer)
     guard position < node.path.count, node.path[position] == value else {
       throw writers[pointer.writer].bad(pointer.seq, "has another path than the trie that points to it says")
@@ -115,51 +234,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// As above, and one of at most `allowance` in this look-up.
   func node(
     _ pointer: Pointer, at position: Int, value: UInt8, allowance: inout Int
-  ) throws(HyperdbError) -> Node {
+  ) throws(HyperdbError) -> TrieNode {
     guard allowance > 0 else { throw writers[pointer.writer].bad(pointer.seq, "is behind too many others") }
     allowance -= 1
     return try node(pointer, at: position, value: value)
-  }
-
-  func heads() throws(HyperdbError) -> [Node] {
-    var heads: [Node] = []
-    for writer in writers {
-      if let head = try writer.head() { heads.append(head) }
-    }
-    return heads
-  }
-
-  /// Every entry at the end of `path`: those of one key, or, for the start of a path, the ones through which all
-  /// keys below it are found.
-  func find(_ path: KeyPath) throws(HyperdbError) -> [Node] {
-    var results: [Node] = []
-    var allowance = HyperdbLimits.lookupEntries
-    var waiting = try heads().map { (node: $0, position: 0) }
-    search: while let (node, start) = waiting.popLast() {
-      var head = node
-      var position = start
-      while position < path.count {
-        let value = path[position]
-        if head.path[position] != value {
-          let pointers = head.trie.pointers(at: position, value: value)
-          guard let first = pointers.first else { continue search }
-          for pointer in pointers.dropFirst() {
-            waiting.append(
-              (try self.node(pointer, at: position, value: value, allowance: &allowance), position + 1))
-          }
-          head = try self.node(first, at: position, value: value, allowance: &allowance)
-        }
-        position += 1
-      }
-      results.append(head)
-      // Other keys with the same hash.
-      guard path.count > 0 else { continue }
-      let (end, value) = (path.count - 1, path[path.count - 1])
-      for pointer in head.trie.pointers(at: end, value: value) {
-        results.append(try self.node(pointer, at: end, value: value, allowance: &allowance))
-      }
-    }
-    return results
   }
 
   // MARK: - Writing
@@ -167,12 +245,14 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// One change of a batch.
   public enum Change: Equatable, Sendable {
     case put(key: String, value: [UInt8])
+    /// Sets a key that is not set.
+    case create(key: String, value: [UInt8])
     case delete(key: String)
   }
 
   /// Sets a key.
   ///
-  /// - Returns: the entry's block.
+  /// - Returns: the entry's block in ``local``.
   @discardableResult
   public func put(_ key: String, _ value: [UInt8]) throws(HyperdbError) -> UInt64 {
     try batch([.put(key: key, value: value)]).lowerBound
@@ -184,46 +264,113 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     try batch([.delete(key: key)]).lowerBound
   }
 
-  /// Carries out changes, one after the other, under one signature.
+  /// Lets another writer write, for good.
   ///
-  /// - Returns: the entries' blocks.
+  /// - Returns: the entry that says so; `nil` where it may already.
+  /// - Throws: `.tooLarge` where there are as many writers as there can be.
   @discardableResult
-  public func batch(_ changes: [Change]) throws(HyperdbError) -> Range<UInt64> {
-    let writer = writers[0]
-    let first = writer.feed.length
-    var heads = try heads()
-    var blocks: [[UInt8]] = []
-    do throws(HyperdbError) {
-      for change in changes {
-        let seq = first + UInt64(blocks.count)
-        var stored = try Self.stored(change)
-        let path = KeyPath(stored.key[...], terminated: true)
-        let trie = try TrieBuilder(self, key: stored.key, path: path).build(over: heads)
-        stored.trie = trie.encoded
-        stored.clock = [seq + 1]
-        stored.inflate = 1
-        if seq == 1 { stored.feeds = [source.key] }
-        let node = Node(stored, path: path, trie: trie, writer: 0, seq: seq)
-        writer.keep(node)
-        heads = [node]
-        blocks.append(stored.encoded)
-      }
-      try append(blocks)
-    } catch {
-      writer.forget(from: first)
-      throw error
+  public func authorize(_ key: PublicKey) throws(HyperdbError) -> UInt64? {
+    let own = try writer()
+    if let number = numbers[key], writers[number].isAuthorized { return nil }
+    guard numbers[key] != nil || writers.count < HyperdbLimits.writers else {
+      throw HyperdbError(.tooLarge, "there are \(writers.count) writers, as many as there can be")
     }
-    return first..<first + UInt64(blocks.count)
+    try name([key], isAuthorized: true)
+    return try write([StoredEntry(key: [], value: nil, isDeleted: false)], as: own, isCreation: [false]).lowerBound
   }
 
-  private func append(_ blocks: [[UInt8]]) throws(HyperdbError) {
-    do throws(FeedError) { try source.append(contentsOf: blocks) } catch { throw HyperdbError(error) }
+  /// Carries out changes, one after the other, under one signature; all of them or, where it throws, none.
+  ///
+  /// - Returns: the entries' blocks in ``local``.
+  /// - Throws: `.notWritable`, `.notAuthorized` or `.behind` where this node cannot write, `.exists` where a key to
+  ///   be created is set, `.tooLarge`.
+  @discardableResult
+  public func batch(_ changes: [Change]) throws(HyperdbError) -> Range<UInt64> {
+    let own = try writer()
+    var entries: [StoredEntry] = []
+    var isCreation: [Bool] = []
+    for change in changes {
+      entries.append(try Self.stored(change))
+      if case .create = change { isCreation.append(true) } else { isCreation.append(false) }
+    }
+    return try write(entries, as: own, isCreation: isCreation)
+  }
+
+  /// This node's own writer, if it may write now.
+  private func writer() throws(HyperdbError) -> Writer<Storage> {
+    guard let local, local.isWritable, let number = numbers[local.key] else {
+      throw HyperdbError(.notWritable, "this node has no writer of its own")
+    }
+    try refresh()
+    let own = writers[number]
+    guard own.isAuthorized else {
+      throw HyperdbError(.notAuthorized, "this node's writer \(local.key.hex) is not authorised")
+    }
+    guard own.visible == local.length else {
+      if local.length > 1 { _ = try node(Pointer(writer: number, seq: local.length - 1)) }
+      throw HyperdbError(
+        .behind, "entries that this node's own writer had seen are missing: they have to come back first")
+    }
+    return own
+  }
+
+  private func write(
+    _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool]
+  ) throws(HyperdbError) -> Range<UInt64> {
+    let first = own.feed.length
+    guard !entries.isEmpty else { return first..<first }
+    let feeds = feedList(of: own, seq: first)
+    var clock = writers.map(\.visible)
+    var heads = heads
+    var blocks: [[UInt8]] = []
+    do throws(HyperdbError) {
+      for (entry, isCreation) in zip(entries, isCreation) {
+        let seq = first + UInt64(blocks.count)
+        if isCreation, !(try Snapshot(self, heads).isUnset(entry.key)) {
+          throw HyperdbError(.exists, "“\(String(decoding: entry.key, as: UTF8.self))” is set already")
+        }
+        var entry = entry
+        let path = KeyPath(entry.key[...], terminated: true)
+        let trie = try TrieBuilder(self, key: entry.key, path: path).build(over: heads, feeds)
+        clock[own.number] = seq + 1
+        entry.trie = trie.encoded
+        entry.clock = feeds.writers.map { clock[$0] }
+        entry.inflate = feeds.seq
+        if seq == feeds.seq { entry.feeds = feeds.keys }
+        let node = TrieNode(entry, path: path, trie: trie, writer: own.number, seq: seq, clock: clock)
+        cache.keep(node)
+        heads = [node]
+        blocks.append(entry.encoded)
+      }
+      try append(blocks, to: own.feed)
+    } catch {
+      cache.forget(writer: own.number, from: first)
+      throw error
+    }
+    own.appended(feeds)
+    self.heads = heads
+    return first..<own.feed.length
+  }
+
+  /// The numbering for an entry to be written: as in the newest, and behind these the feeds that it did not know.
+  private func feedList(of own: Writer<Storage>, seq: UInt64) -> FeedList {
+    let known = writers.filter(\.isAuthorized)
+    if let feeds = own.feeds, known.allSatisfy({ feeds.contains($0.number) }) { return feeds }
+    let old = own.feeds?.writers ?? []
+    let new = known.map(\.number).filter { !old.contains($0) }
+    let all = old + new
+    return FeedList(seq: seq, keys: all.map { writers[$0].feed.key }, writers: all)
+  }
+
+  private func append(_ blocks: [[UInt8]], to feed: Feed<Storage>) throws(HyperdbError) {
+    do throws(FeedError) { try feed.append(contentsOf: blocks) } catch { throw HyperdbError(error) }
   }
 
   private static func stored(_ change: Change) throws(HyperdbError) -> StoredEntry {
     let stored: StoredEntry
     switch change {
-    case .put(let key, let value): stored = StoredEntry(key: normalise(key), value: value, isDeleted: false)
+    case .put(let key, let value), .create(let key, let value):
+      stored = StoredEntry(key: normalise(key), value: value, isDeleted: false)
     case .delete(let key): stored = StoredEntry(key: normalise(key), value: nil, isDeleted: true)
     }
     guard stored.key.count <= HyperdbLimits.keyBytes,
@@ -236,8 +383,54 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   }
 
   /// Without a slash at the start.
-  private static func normalise(_ key: String) -> [UInt8] {
+  static func normalise(_ key: String) -> [UInt8] {
     let bytes = Array(key.utf8)
     return bytes.first == UInt8(ascii: "/") ? Array(bytes.dropFirst()) : bytes
+  }
+
+  // MARK: - Reading
+
+  /// The database as it is now, and as it stays for whoever holds on to this.
+  public func snapshot() throws(HyperdbError) -> Snapshot<Storage> {
+    try refresh()
+    return Snapshot(self, heads)
+  }
+
+  /// The database as it was.
+  ///
+  /// - Throws: `.badVersion` where the version is of another database, or has entries that are not here.
+  public func checkout(_ version: Version) throws(HyperdbError) -> Snapshot<Storage> {
+    try refresh()
+    var heads: [TrieNode] = []
+    for head in version.heads {
+      guard let number = numbers[head.feed], head.seq > 0, head.seq < writers[number].visible else {
+        throw HyperdbError(.badVersion, "entry \(head.seq) of feed \(head.feed.hex) is not here")
+      }
+      heads.append(try node(Pointer(writer: number, seq: head.seq)))
+    }
+    return Snapshot(self, heads)
+  }
+
+  /// What a key is set to now: see ``Snapshot/get(_:)``.
+  public func get(_ key: String) throws(HyperdbError) -> [Entry] {
+    try snapshot().get(key)
+  }
+
+  /// What each key below `prefix` is set to now.
+  public func list(prefix: String = "") throws(HyperdbError) -> [[Entry]] {
+    try snapshot().list(prefix: prefix)
+  }
+
+  /// An entry of a feed, whether it counts or not; deletions too.
+  ///
+  /// - Throws: `.feed(.missing)` where it is not held; `.notAuthorized` where the feed's writer is unknown.
+  public func entry(_ seq: UInt64, of feed: PublicKey) throws(HyperdbError) -> Entry {
+    guard let number = numbers[feed] else {
+      throw HyperdbError(.notAuthorized, "feed \(feed.hex) is not of this database")
+    }
+    let stored = try writers[number].stored(seq)
+    let node = try node(Pointer(writer: number, seq: seq))
+    return Entry(
+      key: stored.key, value: stored.value, isDeleted: stored.isDeleted, feed: feed, seq: seq, clock: node.clock)
   }
 }

@@ -8,6 +8,16 @@ public struct HyperdbError: Error, Equatable, Sendable {
     case notHyperdb
     /// An entry that cannot be read, or points to what cannot be.
     case badEntry
+    /// This node has no writer of its own.
+    case notWritable
+    /// This node's own writer is not authorised by any that is.
+    case notAuthorized
+    /// This node's own newest entry has seen entries that are not here any more: they have to come back first.
+    case behind
+    /// A key that was to be created is set already.
+    case exists
+    /// A version of another database, or of entries that are not here.
+    case badVersion
     /// Over one of ``HyperdbLimits``.
     case tooLarge
   }
@@ -37,9 +47,13 @@ public enum HyperdbLimits {
   public static let trieBytes = 512 << 10
   /// Writers of a database.
   public static let writers = 256
-  /// Entries that one look-up may go through. The longest path has 4,129 values, and an honest trie leads along it
-  /// once; one made to mislead could have more ways to the same entries than can ever be walked.
-  static let lookupEntries = 8192
+  /// Entries that one look-up may go through. The longest path has 4,129 values, and honest tries lead along it once
+  /// for each head; one made to mislead could have more ways to the same entries than can ever be walked.
+  static let lookupEntries = 32_768
   /// Entries, without their values, that are kept decoded: in each of the cache's two generations.
-  static let cachedEntries = 8192
+  static let cachedEntries = 16_384
+  /// Bytes of such entries, in each generation.
+  static let cachedBytes = 6 << 20
+  /// Lists of feeds that are kept for each writer; an honest one makes one for each feed that it learns of.
+  static let cachedFeedLists = 16
 }

@@ -13,7 +13,7 @@ struct KeyPath: Equatable {
   /// SipHash-2-4 under a key of zeros, of each component.
   private var hashes: [UInt64] = []
   /// The last value, where it is not part of a component: the terminator.
-  private var isTerminated: Bool
+  private(set) var isTerminated: Bool
   /// Number of values, without the terminator; less than whole components for the start of a path.
   private var valueCount: Int
 
@@ -30,6 +30,14 @@ struct KeyPath: Equatable {
     if position == valueCount { return Self.terminator }
     let (component, place) = position.quotientAndRemainder(dividingBy: Self.valuesPerComponent)
     return UInt8(truncatingIfNeeded: hashes[component] >> UInt64(2 * place)) & 3
+  }
+
+  /// The first values.
+  func prefix(_ count: Int) -> KeyPath {
+    var path = self
+    path.isTerminated = isTerminated && count > valueCount
+    path.valueCount = min(count, valueCount)
+    return path
   }
 
   /// The path that is the same before `position`, and has `value` there as its last.

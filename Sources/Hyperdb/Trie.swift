@@ -1,7 +1,7 @@
 import Hypercore
 
 /// Where an entry is: which writer's feed, and which block.
-struct Pointer: Equatable {
+struct Pointer: Hashable {
   var writer: Int
   var seq: UInt64
 }
@@ -26,9 +26,12 @@ struct Trie: Equatable {
   }
 
   let encoded: [UInt8]
+  /// The writers by the numbers that this trie has for them, which are its own writer's.
+  private let writers: [Int]
 
   /// Encodes buckets, which are in order of their positions.
-  init(_ buckets: [Bucket]) {
+  init(_ buckets: [Bucket], _ feeds: FeedList) {
+    writers = feeds.writers
     var bytes: [UInt8] = []
     for bucket in buckets {
       Varint.append(UInt64(bucket.position), to: &bytes)
@@ -39,7 +42,7 @@ struct Trie: Equatable {
       Varint.append(bits, to: &bytes)
       for pointers in bucket.pointers {
         for (place, pointer) in pointers.enumerated() {
-          Varint.append(UInt64(pointer.writer) * 2 + (place < pointers.count - 1 ? 1 : 0), to: &bytes)
+          Varint.append(UInt64(feeds.positions[pointer.writer]) * 2 + (place < pointers.count - 1 ? 1 : 0), to: &bytes)
           Varint.append(pointer.seq, to: &bytes)
         }
       }
@@ -51,14 +54,15 @@ struct Trie: Equatable {
   ///
   /// - Parameters:
   ///   - pathCount: number of values in the entry's path; a trie has no position beyond.
-  ///   - isValid: whether there can be such an entry.
+  ///   - isValid: whether there can be such an entry, its writer numbered as in the database.
   /// - Returns: `nil` where it does not make sense.
-  init?(decoding bytes: [UInt8], pathCount: Int, isValid: (Pointer) -> Bool) {
+  init?(decoding bytes: [UInt8], _ feeds: FeedList, pathCount: Int, isValid: (Pointer) -> Bool) {
     encoded = bytes
+    writers = feeds.writers
     var last = -1
     var reader = ByteReader(bytes[...])
     while !reader.isAtEnd {
-      guard let bucket = Self.readBucket(&reader, skippingBelow: 0), bucket.position > last,
+      guard let bucket = readBucket(&reader, skippingBelow: 0), bucket.position > last,
         bucket.position < pathCount,
         bucket.pointers.allSatisfy({ $0.allSatisfy(isValid) })
       else { return nil }
@@ -69,7 +73,7 @@ struct Trie: Equatable {
   /// The first bucket at a position or behind it.
   func firstBucket(from position: Int) -> Bucket? {
     var reader = ByteReader(encoded[...])
-    while !reader.isAtEnd, let bucket = Self.readBucket(&reader, skippingBelow: position) {
+    while !reader.isAtEnd, let bucket = readBucket(&reader, skippingBelow: position) {
       if bucket.position >= position { return bucket }
     }
     return nil
@@ -83,7 +87,7 @@ struct Trie: Equatable {
       for candidate in 0..<Self.values where bits & (1 << UInt64(candidate)) != 0 {
         let isWanted = found == UInt64(position) && candidate == value
         while let writer = reader.varint(), let seq = reader.varint() {
-          if isWanted { pointers.append(Pointer(writer: Int(writer >> 1), seq: seq)) }
+          if isWanted { pointers.append(Pointer(writer: writers[Int(writer >> 1)], seq: seq)) }
           if writer & 1 == 0 { break }
         }
       }
@@ -93,11 +97,13 @@ struct Trie: Equatable {
 
   /// Finds buckets at ever higher positions without beginning anew each time.
   struct Cursor {
+    private let trie: Trie
     private var reader: ByteReader
     /// The last bucket read; beyond all positions at the end.
     private var next = Bucket(position: -1, isEmpty: true)
 
     init(_ trie: Trie) {
+      self.trie = trie
       reader = ByteReader(trie.encoded[...])
     }
 
@@ -105,7 +111,7 @@ struct Trie: Equatable {
     mutating func bucket(at position: Int) -> Bucket? {
       while next.position < position {
         next =
-          (reader.isAtEnd ? nil : Trie.readBucket(&reader, skippingBelow: position))
+          (reader.isAtEnd ? nil : trie.readBucket(&reader, skippingBelow: position))
           ?? Bucket(position: .max, isEmpty: true)
       }
       return next.position == position ? next : nil
@@ -113,18 +119,17 @@ struct Trie: Equatable {
   }
 
   /// - Parameter skipped: at positions below this one, pointers are read over and not kept.
-  private static func readBucket(_ reader: inout ByteReader, skippingBelow skipped: Int) -> Bucket? {
+  private func readBucket(_ reader: inout ByteReader, skippingBelow skipped: Int) -> Bucket? {
     guard let position = reader.varint(), let bits = reader.varint(), position < 1 << 20,
-      bits < 1 << UInt64(values)
+      bits < 1 << UInt64(Self.values)
     else { return nil }
     let isKept = Int(position) >= skipped
     var bucket = Bucket(position: Int(position), isEmpty: !isKept)
-    for value in 0..<values where bits & (1 << UInt64(value)) != 0 {
+    for value in 0..<Self.values where bits & (1 << UInt64(value)) != 0 {
       while true {
-        guard let writer = reader.varint(), let seq = reader.varint(),
-          writer >> 1 < UInt64(HyperdbLimits.writers)
+        guard let writer = reader.varint(), let seq = reader.varint(), writer >> 1 < UInt64(writers.count)
         else { return nil }
-        if isKept { bucket.pointers[value].append(Pointer(writer: Int(writer >> 1), seq: seq)) }
+        if isKept { bucket.pointers[value].append(Pointer(writer: writers[Int(writer >> 1)], seq: seq)) }
         if writer & 1 == 0 { break }
       }
     }

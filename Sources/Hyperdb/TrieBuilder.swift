@@ -4,12 +4,14 @@ import Hypercore
 ///
 /// Source: hyperdb 3.5.0 `lib/put.js`.
 struct TrieBuilder<Storage: RandomAccessStorage> {
-  private typealias Node = Writer<Storage>.Node
+  typealias Node = TrieNode
 
   private let database: Hyperdb<Storage>
   private let key: [UInt8]
   private let path: KeyPath
   private var buckets: [Trie.Bucket] = []
+  /// Entries that share the path before a position.
+  private var waiting: [(node: Node, position: Int)] = []
   private var allowance = HyperdbLimits.lookupEntries
 
   init(_ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath) {
@@ -18,10 +20,13 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
     self.path = path
   }
 
-  /// - Parameter heads: the entries that are newest when this one is written.
-  consuming func build(over heads: [Writer<Storage>.Node]) throws(HyperdbError) -> Trie {
-    for head in heads { try walk(from: head, position: 0) }
-    return Trie(buckets)
+  /// - Parameters:
+  ///   - heads: the entries that are newest when this one is written.
+  ///   - feeds: the numbering of the writer that writes it.
+  consuming func build(over heads: [Node], _ feeds: FeedList) throws(HyperdbError) -> Trie {
+    waiting = heads.reversed().map { ($0, 0) }
+    while let (node, position) = waiting.popLast() { try walk(from: node, position: position) }
+    return Trie(buckets, feeds)
   }
 
   /// Goes along the path from one entry to the next that shares more of it, and points to all that turns off.
@@ -38,7 +43,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       guard let pointers = bucket?.pointers[Int(value)], let first = pointers.first else { return }
       for pointer in pointers.dropFirst() {
         let other = try database.node(pointer, at: position, value: value, allowance: &allowance)
-        try walk(from: other, position: position + 1)
+        waiting.append((other, position + 1))
       }
       head = try database.node(first, at: position, value: value, allowance: &allowance)
       cursor = Trie.Cursor(head.trie)

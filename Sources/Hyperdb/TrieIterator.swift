@@ -4,7 +4,7 @@ import Hypercore
 ///
 /// Source: hyperdb 3.5.0 `lib/iterator.js`.
 struct TrieIterator<Storage: RandomAccessStorage> {
-  private typealias Node = Writer<Storage>.Node
+  private typealias Node = TrieNode
 
   private enum Step {
     /// Every key at or behind a position of an entry's trie.
@@ -13,7 +13,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     case path(KeyPath)
   }
 
-  private let database: Hyperdb<Storage>
+  private let snapshot: Snapshot<Storage>
   private let prefix: [UInt8]
   /// Number of values in the prefix's path.
   private let start: Int
@@ -24,18 +24,19 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   /// could have more ways to the same entries than can ever be walked.
   private var allowance: UInt64
 
-  init(_ database: Hyperdb<Storage>, prefix: [UInt8]) {
-    self.database = database
+  init(_ snapshot: Snapshot<Storage>, prefix: [UInt8]) {
+    self.snapshot = snapshot
     self.prefix = prefix
     let path = KeyPath(prefix[...], terminated: false)
     start = path.count
     stack = [.path(path)]
-    // Twice, since keys with the same hash meet at a path, too.
-    allowance = database.writers.reduce(2) { $0 + 2 * $1.feed.length }
+    // An entry is at the end of one path, or of two where keys with the same hash meet, and where entries meet before
+    // that, at least two ways go on.
+    allowance = snapshot.database.writers.reduce(8) { $0 + 8 * $1.feed.length }
   }
 
   /// The entries of the next key, or `nil` after the last.
-  mutating func next() throws(HyperdbError) -> [Writer<Storage>.Node]? {
+  mutating func next() throws(HyperdbError) -> [TrieNode]? {
     while true {
       while let nodes = collisions.popLast() {
         if !nodes.allSatisfy({ $0.isDeleted }) { return nodes }
@@ -47,7 +48,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
         try spend(at: node)
         if !node.isDeleted, isBelowPrefix(node) { return [node] }
       case .path(let path):
-        let meeting = try database.find(path)
+        let meeting = try snapshot.find(path)
         if let node = meeting.first { try spend(at: node) }
         if let nodes = visit(path, meeting), !nodes.allSatisfy({ $0.isDeleted }) {
           return nodes
@@ -58,7 +59,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
 
   private mutating func spend(at node: Node) throws(HyperdbError) {
     guard allowance > 0 else {
-      throw database.writers[node.writer].bad(node.seq, "is reached in more ways than there are entries")
+      throw snapshot.database.writers[node.writer].bad(node.seq, "is reached in more ways than there are entries")
     }
     allowance -= 1
   }
@@ -80,7 +81,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
         stack.append(.path(node.path.diverted(at: position, to: value)))
       } else if let pointer = pointers.first {
         stack.append(
-          .node(try database.node(pointer, at: position, value: value), position: position + 1))
+          .node(try snapshot.database.node(pointer, at: position, value: value), position: position + 1))
       }
     }
     return true
@@ -88,11 +89,12 @@ struct TrieIterator<Storage: RandomAccessStorage> {
 
   /// Goes on below a path at which several entries meet.
   private mutating func visit(_ path: KeyPath, _ nodes: [Node]) -> [Node]? {
-    let position = path.count
     if nodes.count < 2 {
-      if let node = nodes.first { stack.append(.node(node, position: position)) }
+      if let node = nodes.first { stack.append(.node(node, position: path.count)) }
       return nil
     }
+    let position = Self.fork(nodes, from: path.count)
+    let path = position > path.count ? nodes[0].path.prefix(position) : path
     for value in order(at: position) {
       let leadsOn = nodes.contains { node in
         guard position < node.path.count else { return false }
@@ -113,6 +115,18 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     let last = groups.popLast()
     collisions.append(contentsOf: groups)
     return last
+  }
+
+  /// The first position from which more than one way can go on, or where a path ends.
+  private static func fork(_ nodes: [Node], from start: Int) -> Int {
+    let end = nodes.reduce(.max) { min($0, $1.trie.firstBucket(from: start)?.position ?? $1.path.count - 1) }
+    var position = start
+    while position < end {
+      let value = nodes[0].path[position]
+      guard value != KeyPath.terminator, nodes.allSatisfy({ $0.path[position] == value }) else { break }
+      position += 1
+    }
+    return position
   }
 
   /// Values in the order in which they go on the stack: the last is visited first.

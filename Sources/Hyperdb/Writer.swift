@@ -1,61 +1,47 @@
 import Hypercore
 
-/// What the trie needs of an entry: everything but the value. Not generic, which costs a look-up at each use.
-final class TrieNode {
-  let key: [UInt8]
-  let path: KeyPath
-  let trie: Trie
-  let isDeleted: Bool
-  let writer: Int
-  let seq: UInt64
-  let clock: [UInt64]
-
-  init(_ entry: StoredEntry, path: KeyPath, trie: Trie, writer: Int, seq: UInt64) {
-    key = entry.key
-    self.path = path
-    self.trie = trie
-    isDeleted = entry.isDeleted
-    self.writer = writer
-    self.seq = seq
-    clock = entry.clock
-  }
-}
-
-/// One writer's feed, its entries decoded.
+/// One writer of a database: its feed, and how much of it counts.
 final class Writer<Storage: RandomAccessStorage> {
-  typealias Node = TrieNode
-
-  /// The first block of every database: a message with `hyperdb` as its field 1.
+  /// The first block of every feed of a database: a message with `hyperdb` as its field 1.
   static var header: [UInt8] { [10, 7] + Array("hyperdb".utf8) }
 
   let feed: Feed<Storage>
   /// This writer's number in the database.
   let number: Int
-  private var young: [UInt64: Node] = [:]
-  private var old: [UInt64: Node] = [:]
+  /// Named by another that is authorised; the first writer always is.
+  var isAuthorized: Bool
+  /// Blocks that are here, from the first on without a gap.
+  private(set) var held: UInt64 = 0
+  /// Blocks of these that count: all that their entries had seen counts, too.
+  var visible: UInt64 = 0
+  /// The feeds as the newest entry here names them; `nil` before the first.
+  private(set) var feeds: FeedList?
+  /// What of the feed was looked at last: its length and number of blocks held.
+  private var looked: (length: UInt64, held: UInt64) = (0, 0)
+  private var lists: [UInt64: FeedList] = [:]
 
-  init(_ feed: Feed<Storage>, number: Int) {
+  init(_ feed: Feed<Storage>, number: Int, isAuthorized: Bool) {
     self.feed = feed
     self.number = number
+    self.isAuthorized = isAuthorized
   }
 
-  /// The newest entry.
-  ///
-  /// - Returns: `nil` where there is none yet.
-  func head() throws(HyperdbError) -> Node? {
-    feed.length < 2 ? nil : try node(feed.length - 1)
+  /// Whether there are blocks that were not here at the last ``look()``.
+  var hasGrown: Bool { feed.length != looked.length || feed.heldBlocks != looked.held }
+
+  /// Sees which blocks are here.
+  func look() {
+    looked = (feed.length, feed.heldBlocks)
+    guard held < feed.length else { return }
+    held = feed.firstMissing(in: held..<feed.length) ?? feed.length
   }
 
-  /// An entry without its value.
-  func node(_ seq: UInt64) throws(HyperdbError) -> Node {
-    if let node = young[seq] { return node }
-    if let node = old[seq] {
-      keep(node)
-      return node
-    }
-    let node = try makeNode(stored(seq), seq)
-    keep(node)
-    return node
+  /// Takes note of entries that this node has just appended.
+  func appended(_ feeds: FeedList) {
+    look()
+    visible = held
+    self.feeds = feeds
+    keep(feeds)
   }
 
   /// An entry with its value.
@@ -67,32 +53,73 @@ final class Writer<Storage: RandomAccessStorage> {
     return entry
   }
 
-  /// Decodes what an entry refers to: it can only point back.
-  func makeNode(_ entry: StoredEntry, _ seq: UInt64) throws(HyperdbError) -> Node {
-    guard entry.inflate <= seq, entry.clock.count == 1, entry.clock.first == seq + 1 else {
-      throw bad(seq, "has a clock of other writers")
+  // MARK: - Naming feeds
+
+  /// The keys of the feeds that the newest entry here goes by, and the entry that names them.
+  ///
+  /// - Returns: `nil` where that is no news, or there is none, or it cannot be read.
+  func newlyNamed() throws(HyperdbError) -> (seq: UInt64, keys: [PublicKey])? {
+    guard held > 1 else { return nil }
+    do throws(HyperdbError) {
+      let newest = try stored(held - 1)
+      if newest.inflate == feeds?.seq { return nil }
+      guard newest.inflate < held else { return nil }
+      let naming = newest.inflate == held - 1 ? newest : try stored(newest.inflate)
+      return (newest.inflate, naming.feeds)
+    } catch {
+      if error.code == .badEntry { return nil }
+      throw error
+    }
+  }
+
+  func take(_ feeds: FeedList) {
+    self.feeds = feeds
+    keep(feeds)
+  }
+
+  private func keep(_ list: FeedList) {
+    if lists.count >= HyperdbLimits.cachedFeedLists { lists = [:] }
+    lists[list.seq] = list
+  }
+
+  // MARK: - Entries
+
+  /// Decodes what an entry refers to: it can only point back, to what it has seen.
+  ///
+  /// - Parameter number: the database's number of a feed.
+  func makeNode(
+    _ entry: StoredEntry, _ seq: UInt64, number: (PublicKey) -> Int?
+  ) throws(HyperdbError) -> TrieNode {
+    let feeds = try list(entry, seq, number: number)
+    guard entry.clock.count <= feeds.writers.count else { throw bad(seq, "has a clock of unknown feeds") }
+    var clock = [UInt64](repeating: 0, count: feeds.positions.count)
+    for (position, count) in entry.clock.enumerated() { clock[feeds.writers[position]] = count }
+    guard self.number < clock.count, clock[self.number] == seq + 1 else {
+      throw bad(seq, "has a clock that is not its own")
     }
     let path = KeyPath(entry.key[...], terminated: true)
-    let trie = Trie(decoding: entry.trie, pathCount: path.count) { pointer in
-      pointer.writer == 0 && pointer.seq > 0 && pointer.seq < seq
+    let trie = Trie(decoding: entry.trie, feeds, pathCount: path.count) { pointer in
+      pointer.seq > 0 && pointer.seq < (pointer.writer == self.number ? seq : clock[pointer.writer])
     }
     guard let trie else { throw bad(seq, "has a trie that cannot be read") }
-    return Node(entry, path: path, trie: trie, writer: number, seq: seq)
+    return TrieNode(entry, path: path, trie: trie, writer: self.number, seq: seq, clock: clock)
   }
 
-  /// Keeps an entry that was just written.
-  func keep(_ node: Node) {
-    if young.count >= HyperdbLimits.cachedEntries {
-      old = young
-      young = [:]
+  /// The feeds as an entry numbers them.
+  private func list(
+    _ entry: StoredEntry, _ seq: UInt64, number: (PublicKey) -> Int?
+  ) throws(HyperdbError) -> FeedList {
+    if let list = lists[entry.inflate] { return list }
+    guard entry.inflate <= seq else { throw bad(seq, "names its feeds in an entry to come") }
+    let keys = entry.inflate == seq ? entry.feeds : try stored(entry.inflate).feeds
+    var writers: [Int] = []
+    for key in keys {
+      guard let writer = number(key) else { throw bad(seq, "names feed \(key.hex), which its newest does not") }
+      writers.append(writer)
     }
-    young[node.seq] = node
-  }
-
-  /// Forgets entries that were made but not appended.
-  func forget(from seq: UInt64) {
-    young = young.filter { $0.key < seq }
-    old = old.filter { $0.key < seq }
+    let list = FeedList(seq: entry.inflate, keys: keys, writers: writers)
+    keep(list)
+    return list
   }
 
   func bad(_ seq: UInt64, _ what: String) -> HyperdbError {

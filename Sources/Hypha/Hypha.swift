@@ -111,7 +111,7 @@ public final class Hypha<Storage: RandomAccessStorage> {
     guard seq > 0, source.has(seq) else { return nil }
     let entry: Entry
     do throws(HyperdbError) {
-      entry = try database.historyEntry(seq)
+      entry = try database.entry(seq, of: source.key)
     } catch {
       // One entry that cannot be read hides no other.
       if error.code == .badEntry { return nil }

@@ -59,7 +59,7 @@ struct HyperdbModelTests {
       #expect(below == Set(model.keys.filter { $0 == prefix || $0.hasPrefix(prefix + "/") }), "\(prefix)")
     }
     var seen: [(String, [UInt8]?)] = []
-    try database.forEachInHistory {
+    try database.snapshot().forEachInHistory {
       seen.append(($0.keyText, $0.isDeleted ? nil : $0.value))
       return true
     }

@@ -1,0 +1,108 @@
+public import Hypercore
+
+/// A database as it was at one time: what its newest entries lead to.
+public struct Snapshot<Storage: RandomAccessStorage> {
+  let database: Hyperdb<Storage>
+  /// The newest entries; none of them has seen another.
+  let heads: [TrieNode]
+
+  init(_ database: Hyperdb<Storage>, _ heads: [TrieNode]) {
+    self.database = database
+    self.heads = heads
+  }
+
+  /// Names this state, for ``Hyperdb/checkout(_:)``.
+  public var version: Version {
+    Version(heads.map { Version.Head(feed: database.writers[$0.writer].feed.key, seq: $0.seq) })
+  }
+
+  /// What a key is set to: one entry, or several that did not know of each other, deletions among them; none where it
+  /// is not set, or deleted.
+  public func get(_ key: String) throws(HyperdbError) -> [Entry] {
+    let nodes = try nodes(of: Hyperdb<Storage>.normalise(key))
+    return nodes.allSatisfy(\.isDeleted) ? [] : try database.entries(nodes)
+  }
+
+  func isUnset(_ key: [UInt8]) throws(HyperdbError) -> Bool {
+    try nodes(of: key).allSatisfy(\.isDeleted)
+  }
+
+  /// The newest entries of a key, deletions too.
+  func nodes(of key: [UInt8]) throws(HyperdbError) -> [TrieNode] {
+    try find(KeyPath(key[...], terminated: true)).filter { $0.key == key }
+  }
+
+  /// Calls `body` with what each key below `prefix` is set to, in the reference's order, until it returns `false`.
+  public func forEach(prefix: String = "", _ body: ([Entry]) -> Bool) throws(HyperdbError) {
+    var iterator = TrieIterator(self, prefix: Hyperdb<Storage>.normalise(prefix))
+    while let nodes = try iterator.next() {
+      if !body(try database.entries(nodes)) { return }
+    }
+  }
+
+  /// What each key below `prefix` is set to.
+  public func list(prefix: String = "") throws(HyperdbError) -> [[Entry]] {
+    var list: [[Entry]] = []
+    try forEach(prefix: prefix) {
+      list.append($0)
+      return true
+    }
+    return list
+  }
+
+  /// The newest entries at the end of `path`: those of one key, or, for the start of a path, the ones through which
+  /// all keys below it are found.
+  ///
+  /// An entry covers all that it has seen: what it does not lead to any more was replaced. So of entries for the
+  /// same part of a path, those that another has seen are left out.
+  ///
+  /// Source: hyperdb 3.5.0 `lib/get.js`.
+  func find(_ path: KeyPath) throws(HyperdbError) -> [TrieNode] {
+    var results: [TrieNode] = []
+    var allowance = HyperdbLimits.lookupEntries
+    var waiting = heads.reversed().map { (node: $0, position: 0) }
+    search: while let (node, start) = waiting.popLast() {
+      var head = node
+      var position = start
+      while position < path.count {
+        let value = path[position]
+        if head.path[position] != value {
+          let pointers = head.trie.pointers(at: position, value: value)
+          guard let first = pointers.first else { continue search }
+          head = try database.node(first, at: position, value: value, allowance: &allowance)
+          if pointers.count > 1, value != KeyPath.terminator {
+            var forks = [head]
+            for pointer in pointers.dropFirst() {
+              forks.append(try database.node(pointer, at: position, value: value, allowance: &allowance))
+            }
+            Self.removeSeen(&forks) { _, _ in true }
+            head = forks.removeFirst()
+            for fork in forks { waiting.append((fork, position + 1)) }
+          } else {
+            for pointer in pointers.dropFirst() {
+              let fork = try database.node(pointer, at: position, value: value, allowance: &allowance)
+              waiting.append((fork, position + 1))
+            }
+          }
+        }
+        position += 1
+      }
+      results.append(head)
+      // Other keys with the same hash.
+      guard path.isTerminated else { continue }
+      let (end, value) = (path.count - 1, path[path.count - 1])
+      for pointer in head.trie.pointers(at: end, value: value) {
+        results.append(try database.node(pointer, at: end, value: value, allowance: &allowance))
+      }
+    }
+    if results.count > 1 { Self.removeSeen(&results) { !path.isTerminated || $0.key == $1.key } }
+    return results
+  }
+
+  /// Leaves each entry once, and only those that no other, if it is comparable, has seen.
+  private static func removeSeen(_ nodes: inout [TrieNode], _ areComparable: (TrieNode, TrieNode) -> Bool) {
+    var kept: [TrieNode] = []
+    for node in nodes where !kept.contains(where: { $0.pointer == node.pointer }) { kept.append(node) }
+    nodes = kept.filter { node in !kept.contains { $0.hasSeen(node) && areComparable($0, node) } }
+  }
+}
