@@ -134,7 +134,8 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     start == 0 && position == 0 ? [3, 2, 1, 0] : [3, 2, 1, 0, KeyPath.terminator]
   }
 
+  /// The empty key, which authorisations are written to, is below none.
   private func isBelowPrefix(_ node: Node) -> Bool {
-    node.key.starts(with: prefix)
+    !node.key.isEmpty && node.key.starts(with: prefix)
   }
 }
