@@ -40,13 +40,8 @@ extension Snapshot {
   private static func order(_ left: TrieNode?, _ right: TrieNode?) -> Int {
     guard let left else { return 1 }
     guard let right else { return -1 }
-    // The end of a path comes before what goes on.
-    func rank(_ value: UInt8) -> Int { value == KeyPath.terminator ? -1 : Int(value) }
-    for position in 0..<min(left.path.count, right.path.count) {
-      let (a, b) = (rank(left.path[position]), rank(right.path[position]))
-      if a != b { return a - b }
-    }
-    if left.key == right.key { return 0 }
+    let order = left.path.order(right.path)
+    if order != 0 || left.key == right.key { return order }
     return left.key.lexicographicallyPrecedes(right.key) ? -1 : 1
   }
 }

@@ -10,12 +10,32 @@ public struct Entry: Equatable, Sendable {
   public var feed: PublicKey
   /// Its block there.
   public var seq: UInt64
-  /// How many blocks of each feed its writer had seen, this one included, in the order of the database's feeds here;
-  /// a feed beyond the end was not known.
+  /// How many blocks of each feed its writer had seen, this one included, in the order of
+  /// ``Hyperdb/writerKeys``; a feed beyond the end was not known.
   public var clock: [UInt64]
 
   /// The key as text; what is not UTF-8 is replaced.
   public var keyText: String { String(decoding: key, as: UTF8.self) }
+
+  /// Of values that stand beside each other, the one to show where only one can be: the same on every node. That is the
+  /// one whose writer had seen most, and of several such the one in the feed with the highest key; no deletion.
+  public static func winner(of entries: [Entry]) -> Entry? {
+    var winner: Entry?
+    for entry in entries where !entry.isDeleted {
+      guard let best = winner else {
+        winner = entry
+        continue
+      }
+      let (mine, theirs) = (best.seen, entry.seen)
+      if theirs > mine || theirs == mine && best.feed.bytes.lexicographicallyPrecedes(entry.feed.bytes) {
+        winner = entry
+      }
+    }
+    return winner
+  }
+
+  /// Blocks of all feeds together; a writer can say what it likes.
+  private var seen: UInt64 { clock.reduce(0) { $0.addingReportingOverflow($1).overflow ? .max : $0 + $1 } }
 }
 
 /// An entry as it stands in a block.

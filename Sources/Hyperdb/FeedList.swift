@@ -19,7 +19,9 @@ final class FeedList {
     self.keys = keys
     self.writers = writers
     var positions = [Int](repeating: -1, count: (writers.max() ?? -1) + 1)
-    for (position, writer) in writers.enumerated() where positions[writer] < 0 { positions[writer] = position }
+    for (position, writer) in writers.enumerated() where positions[writer] < 0 {
+      positions[writer] = position
+    }
     self.positions = positions
   }
 

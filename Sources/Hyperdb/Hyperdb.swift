@@ -57,9 +57,12 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// A database of one writer.
   public convenience init(source: Feed<Storage>) throws(HyperdbError) {
-    try self.init(source: source, openFeed: { (key) throws(HyperdbError) in
-      throw HyperdbError(.notAuthorized, "feed \(key.hex) cannot be opened: this database is open for one writer")
-    })
+    try self.init(
+      source: source,
+      openFeed: { (key) throws(HyperdbError) in
+        throw HyperdbError(
+          .notAuthorized, "feed \(key.hex) cannot be opened: this database is open for one writer")
+      })
   }
 
   private func checkHeader() throws(HyperdbError) {
@@ -74,7 +77,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   // MARK: - Writers
 
-  /// The feeds of all writers that count, in the order of entries' clocks.
+  /// The keys of all writers' feeds in the order of entries' clocks, this node's own among them before it counts.
+  public var writerKeys: [PublicKey] { writers.map(\.feed.key) }
+
+  /// The feeds of all writers that count, the first one's first.
   public var feeds: [Feed<Storage>] {
     get throws(HyperdbError) {
       try refresh()
@@ -90,7 +96,9 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// Whether this node may write.
   public var isWritable: Bool {
-    get throws(HyperdbError) { try local.map { (local) throws(HyperdbError) in try isAuthorized(local.key) } ?? false }
+    get throws(HyperdbError) {
+      try local.map { (local) throws(HyperdbError) in try isAuthorized(local.key) } ?? false
+    }
   }
 
   /// Blocks of a feed that count.
@@ -276,7 +284,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       throw HyperdbError(.tooLarge, "there are \(writers.count) writers, as many as there can be")
     }
     try name([key], isAuthorized: true)
-    return try write([StoredEntry(key: [], value: nil, isDeleted: false)], as: own, isCreation: [false]).lowerBound
+    return try write([StoredEntry(key: [], value: nil, isDeleted: false)], as: own, isCreation: [false])
+      .lowerBound
   }
 
   /// Carries out changes, one after the other, under one signature; all of them or, where it throws, none.
@@ -400,15 +409,19 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   ///
   /// - Throws: `.badVersion` where the version is of another database, or has entries that are not here.
   public func checkout(_ version: Version) throws(HyperdbError) -> Snapshot<Storage> {
+    Snapshot(self, try nodes(of: version))
+  }
+
+  func nodes(of version: Version) throws(HyperdbError) -> [TrieNode] {
     try refresh()
-    var heads: [TrieNode] = []
+    var nodes: [TrieNode] = []
     for head in version.heads {
       guard let number = numbers[head.feed], head.seq > 0, head.seq < writers[number].visible else {
         throw HyperdbError(.badVersion, "entry \(head.seq) of feed \(head.feed.hex) is not here")
       }
-      heads.append(try node(Pointer(writer: number, seq: head.seq)))
+      nodes.append(try node(Pointer(writer: number, seq: head.seq)))
     }
-    return Snapshot(self, heads)
+    return nodes
   }
 
   /// What a key is set to now: see ``Snapshot/get(_:)``.
@@ -425,12 +438,19 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   ///
   /// - Throws: `.feed(.missing)` where it is not held; `.notAuthorized` where the feed's writer is unknown.
   public func entry(_ seq: UInt64, of feed: PublicKey) throws(HyperdbError) -> Entry {
+    try entry(node(Pointer(writer: number(of: feed), seq: seq)))
+  }
+
+  /// Whether the writer of an entry knew of none before for the same key.
+  public func isFirst(_ entry: Entry) throws(HyperdbError) -> Bool {
+    try Snapshot(before: [node(Pointer(writer: number(of: entry.feed), seq: entry.seq))], in: self)
+      .nodes(of: entry.key).isEmpty
+  }
+
+  private func number(of feed: PublicKey) throws(HyperdbError) -> Int {
     guard let number = numbers[feed] else {
       throw HyperdbError(.notAuthorized, "feed \(feed.hex) is not of this database")
     }
-    let stored = try writers[number].stored(seq)
-    let node = try node(Pointer(writer: number, seq: seq))
-    return Entry(
-      key: stored.key, value: stored.value, isDeleted: stored.isDeleted, feed: feed, seq: seq, clock: node.clock)
+    return number
   }
 }

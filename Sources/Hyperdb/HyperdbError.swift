@@ -8,6 +8,8 @@ public struct HyperdbError: Error, Equatable, Sendable {
     case notHyperdb
     /// An entry that cannot be read, or points to what cannot be.
     case badEntry
+    /// A writer's feed could not be opened or made.
+    case unopened
     /// This node has no writer of its own.
     case notWritable
     /// This node's own writer is not authorised by any that is.

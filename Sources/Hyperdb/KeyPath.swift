@@ -32,6 +32,16 @@ struct KeyPath: Equatable {
     return UInt8(truncatingIfNeeded: hashes[component] >> UInt64(2 * place)) & 3
   }
 
+  /// Which path an iteration comes to first, by their first values: below 0 for this one, above for the other, 0
+  /// where they are the same, or one is the other's start. The end of a path comes before what goes on.
+  func order(_ other: KeyPath, first count: Int = .max) -> Int {
+    func rank(_ value: UInt8) -> Int { value == Self.terminator ? -1 : Int(value) }
+    for position in 0..<min(count, self.count, other.count) where self[position] != other[position] {
+      return rank(self[position]) - rank(other[position])
+    }
+    return 0
+  }
+
   /// The first values.
   func prefix(_ count: Int) -> KeyPath {
     var path = self

@@ -11,6 +11,19 @@ public struct Snapshot<Storage: RandomAccessStorage> {
     self.heads = heads
   }
 
+  /// All that the writers of some entries knew when they wrote them.
+  init(before nodes: [TrieNode], in database: Hyperdb<Storage>) throws(HyperdbError) {
+    var heads: [TrieNode] = []
+    for node in nodes {
+      for (writer, seen) in node.clock.enumerated() {
+        let end = writer == node.writer ? node.seq : seen
+        if end > 1 { heads.append(try database.node(Pointer(writer: writer, seq: end - 1))) }
+      }
+    }
+    self.init(
+      database, heads.filter { head in !heads.contains { $0.hasSeen(head) && $0.pointer != head.pointer } })
+  }
+
   /// Names this state, for ``Hyperdb/checkout(_:)``.
   public var version: Version {
     Version(heads.map { Version.Head(feed: database.writers[$0.writer].feed.key, seq: $0.seq) })
@@ -33,8 +46,13 @@ public struct Snapshot<Storage: RandomAccessStorage> {
   }
 
   /// Calls `body` with what each key below `prefix` is set to, in the reference's order, until it returns `false`.
-  public func forEach(prefix: String = "", _ body: ([Entry]) -> Bool) throws(HyperdbError) {
-    var iterator = TrieIterator(self, prefix: Hyperdb<Storage>.normalise(prefix))
+  ///
+  /// - Parameter after: begin behind this key.
+  public func forEach(
+    prefix: String = "", after: String? = nil, _ body: ([Entry]) -> Bool
+  ) throws(HyperdbError) {
+    var iterator = TrieIterator(
+      self, prefix: Hyperdb<Storage>.normalise(prefix), after: after.map { Hyperdb<Storage>.normalise($0) })
     while let nodes = try iterator.next() {
       if !body(try database.entries(nodes)) { return }
     }

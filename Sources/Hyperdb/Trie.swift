@@ -42,7 +42,8 @@ struct Trie: Equatable {
       Varint.append(bits, to: &bytes)
       for pointers in bucket.pointers {
         for (place, pointer) in pointers.enumerated() {
-          Varint.append(UInt64(feeds.positions[pointer.writer]) * 2 + (place < pointers.count - 1 ? 1 : 0), to: &bytes)
+          Varint.append(
+            UInt64(feeds.positions[pointer.writer]) * 2 + (place < pointers.count - 1 ? 1 : 0), to: &bytes)
           Varint.append(pointer.seq, to: &bytes)
         }
       }

@@ -20,16 +20,20 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   private var stack: [Step]
   /// Results of several keys with the same hash, not returned yet.
   private var collisions: [[Node]] = []
+  /// The last key to leave out, until one behind it was met.
+  private var skipped: (key: [UInt8], path: KeyPath)?
   /// How many more ends of paths there can be: an honest trie leads to each entry once, and one made to mislead
   /// could have more ways to the same entries than can ever be walked.
   private var allowance: UInt64
 
-  init(_ snapshot: Snapshot<Storage>, prefix: [UInt8]) {
+  /// - Parameter after: only keys that come behind this one.
+  init(_ snapshot: Snapshot<Storage>, prefix: [UInt8], after: [UInt8]? = nil) {
     self.snapshot = snapshot
     self.prefix = prefix
     let path = KeyPath(prefix[...], terminated: false)
     start = path.count
     stack = [.path(path)]
+    skipped = after.map { ($0, KeyPath($0[...], terminated: true)) }
     // An entry is at the end of one path, or of two where keys with the same hash meet, and where entries meet before
     // that, at least two ways go on.
     allowance = snapshot.database.writers.reduce(8) { $0 + 8 * $1.feed.length }
@@ -39,27 +43,43 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   mutating func next() throws(HyperdbError) -> [TrieNode]? {
     while true {
       while let nodes = collisions.popLast() {
-        if !nodes.allSatisfy({ $0.isDeleted }) { return nodes }
+        if isWanted(nodes) { return nodes }
       }
       guard let step = stack.popLast() else { return nil }
       switch step {
       case .node(let node, let position):
+        if isSkipped(node.path, first: position) { continue }
         if try descend(node, from: position) { continue }
         try spend(at: node)
-        if !node.isDeleted, isBelowPrefix(node) { return [node] }
+        if isWanted([node]), isBelowPrefix(node) { return [node] }
       case .path(let path):
+        if isSkipped(path, first: path.count) { continue }
         let meeting = try snapshot.find(path)
         if let node = meeting.first { try spend(at: node) }
-        if let nodes = visit(path, meeting), !nodes.allSatisfy({ $0.isDeleted }) {
-          return nodes
-        }
+        if let nodes = visit(path, meeting), isWanted(nodes) { return nodes }
       }
     }
   }
 
+  /// Whether everything below a path is to be left out.
+  private func isSkipped(_ path: KeyPath, first count: Int) -> Bool {
+    guard let skipped else { return false }
+    return path.order(skipped.path, first: count) < 0
+  }
+
+  private mutating func isWanted(_ nodes: [Node]) -> Bool {
+    if let skipped {
+      let order = nodes[0].path.order(skipped.path)
+      if order < 0 || order == 0 && !skipped.key.lexicographicallyPrecedes(nodes[0].key) { return false }
+      self.skipped = nil
+    }
+    return !nodes.allSatisfy { $0.isDeleted }
+  }
+
   private mutating func spend(at node: Node) throws(HyperdbError) {
     guard allowance > 0 else {
-      throw snapshot.database.writers[node.writer].bad(node.seq, "is reached in more ways than there are entries")
+      throw snapshot.database.writers[node.writer].bad(
+        node.seq, "is reached in more ways than there are entries")
     }
     allowance -= 1
   }

@@ -114,7 +114,9 @@ final class Writer<Storage: RandomAccessStorage> {
     let keys = entry.inflate == seq ? entry.feeds : try stored(entry.inflate).feeds
     var writers: [Int] = []
     for key in keys {
-      guard let writer = number(key) else { throw bad(seq, "names feed \(key.hex), which its newest does not") }
+      guard let writer = number(key) else {
+        throw bad(seq, "names feed \(key.hex), which its newest does not")
+      }
       writers.append(writer)
     }
     let list = FeedList(seq: entry.inflate, keys: keys, writers: writers)

@@ -10,8 +10,10 @@ public struct HyphaError: Error, Equatable, Sendable {
     case badDomain
     /// Not enough memory to derive keys: 64 MiB are needed.
     case noMemory
-    /// This node has no writer.
+    /// This node has no writer, or one that is not authorised.
     case readOnly
+    /// This node's own newest entries have seen others that are not here: they have to come back first.
+    case behind
     /// A post without text.
     case textEmpty
     /// A post over ``HyphaLimits/postBytes``.
@@ -31,8 +33,14 @@ public struct HyphaError: Error, Equatable, Sendable {
     self.context = context
   }
 
-  init(_ error: HyperdbError) {
-    self.init(.database(error.code), error.context)
+  public init(_ error: HyperdbError) {
+    let code: Code =
+      switch error.code {
+      case .notWritable, .notAuthorized: .readOnly
+      case .behind: .behind
+      default: .database(error.code)
+      }
+    self.init(code, error.context)
   }
 }
 

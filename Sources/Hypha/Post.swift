@@ -10,6 +10,8 @@ public struct Post: Equatable, Sendable {
   public var device: String
   /// The feed that it is in.
   public var writer: PublicKey
+  /// Whether it is the version that is shown where several stand beside each other.
+  public var isShown = true
 
   /// Where posts are in the database.
   static let prefix = "posts/"

@@ -28,7 +28,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case textEmpty = 1005
     /// The text of a post is longer than 64 KiB of UTF-8.
     case textTooLong = 1006
-    /// There is no such post, connection or subscription.
+    /// There is no such post, key, version, connection or subscription.
     case notFound = 1007
     /// A limit is reached: requests in flight, subscriptions, connections.
     case limitReached = 1008
@@ -38,7 +38,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case setupCodeRefused = 1010
     /// The other node could not be reached, or answered wrongly.
     case connectionFailed = 1011
-    /// There is already such a connection.
+    /// There is already such a connection, or such a key.
     case alreadyExists = 1012
     /// The state folder could not be written or read; the log says more.
     case storageFailed = 1013
@@ -46,6 +46,8 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case stopping = 1014
     /// The answer would be longer than a line may be: ask for less.
     case answerTooLong = 1015
+    /// Entries that this node's own newest ones refer to are missing; they have to come back from another node first.
+    case behind = 1016
 
     /// The code's meaning in one sentence, as `rpc.discover` gives it.
     public var meaning: String {
@@ -61,14 +63,15 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .readOnly: "The node has no authorised writer, so it cannot post or delete."
       case .textEmpty: "The text is empty, or only white space."
       case .textTooLong: "The text is longer than 64 KiB of UTF-8."
-      case .notFound: "There is no such post, connection or subscription."
+      case .notFound: "There is no such post, key, version, connection or subscription."
       case .limitReached: "Too many requests, subscriptions or connections at a time."
       case .timedOut: "What was waited for did not happen in time."
       case .setupCodeRefused: "The setup code is missing or wrong."
       case .connectionFailed: "The other node could not be reached, or answered wrongly."
-      case .alreadyExists: "There is already such a connection."
+      case .alreadyExists: "There is already such a connection or key."
       case .storageFailed: "The state folder could not be read or written; the log says more."
       case .stopping: "The daemon is stopping."
+      case .behind: "Entries that this node's own refer to are missing; they have to come back first."
       case .answerTooLong: "The answer would be longer than a line may be: ask for less."
       }
     }

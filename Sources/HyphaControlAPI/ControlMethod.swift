@@ -50,6 +50,13 @@ public protocol ControlService: Sendable {
   func listPosts(_ params: PostsList.Params) async throws(ControlError) -> PostsList.Result
   /// Returns once the deletion is durable.
   func deletePost(_ params: PostsDelete.Params) async throws(ControlError) -> PostsDelete.Result
+  func databaseGet(_ params: DatabaseGet.Params) async throws(ControlError) -> KeyInfo
+  /// Returns once the change is durable, as do the other two that write.
+  func databasePut(_ params: DatabasePut.Params) async throws(ControlError) -> WrittenInfo
+  func databaseDelete(_ params: DatabaseDelete.Params) async throws(ControlError) -> WrittenInfo
+  func databaseList(_ params: DatabaseList.Params) async throws(ControlError) -> DatabaseList.Result
+  func databaseHistory(_ params: DatabaseHistory.Params) async throws(ControlError) -> DatabaseHistory.Result
+  func authorize(_ params: DatabaseAuthorize.Params) async throws(ControlError) -> DatabaseAuthorize.Result
   func listPeers() async throws(ControlError) -> PeersList.Result
   func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo
   func removeConnection(_ params: ConnectionsRemove.Params) async throws(ControlError)

@@ -11,6 +11,14 @@ public enum ControlLimits {
   /// `posts.list` stops before its texts exceed this many bytes, so that the answer fits into a line:
   /// JSON needs at most six bytes for one of text.
   public static let textBytesPerList = lineBytes / 8
+  /// Longest key of the database, in bytes.
+  public static let keyBytes = 4096
+  /// Longest value that `database.put` takes, in bytes.
+  public static let valueBytes = 512 << 10
+  /// Most keys or steps that one `database.list` or `database.history` returns.
+  public static let entriesPerList = 1000
+  /// `database.list` and `database.history` stop before their keys and values exceed this many bytes.
+  public static let entryBytesPerList = lineBytes / 8
   /// Most connections to the socket at a time.
   public static let connections = 64
   /// Most requests of one connection that are being answered at a time.

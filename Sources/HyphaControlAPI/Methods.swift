@@ -10,6 +10,12 @@ public let controlMethods: [any ControlMethod.Type] = [
   PostsCreate.self,
   PostsList.self,
   PostsDelete.self,
+  DatabaseGet.self,
+  DatabasePut.self,
+  DatabaseDelete.self,
+  DatabaseList.self,
+  DatabaseHistory.self,
+  DatabaseAuthorize.self,
   PeersList.self,
   ConnectionsAdd.self,
   ConnectionsRemove.self,
@@ -72,7 +78,8 @@ public enum NodeStatus: ControlMethod {
 
 /// `node.initialise`
 public enum NodeInitialise: ControlMethod {
-  /// Either `domain` and `passphrase` (an origin node), or `hyphalink` (an always-on node).
+  /// Either `domain` and `passphrase` (an origin node), or `hyphalink` (an always-on node; with `writer`, a device
+  /// that another one can authorise).
   public struct Params: Codable, Equatable, Sendable {
     /// The hypha's domain, the salt of its keys: `example.org`.
     public var domain: String?
@@ -81,23 +88,30 @@ public enum NodeInitialise: ControlMethod {
     public var hyphalink: String?
     /// The host's name if not given.
     public var deviceName: String?
+    /// With a hyphalink: make a writer for this node, which can post once it is authorised.
+    public var writer: Bool?
 
     public init(
-      domain: String? = nil, passphrase: Secret? = nil, hyphalink: String? = nil, deviceName: String? = nil
+      domain: String? = nil, passphrase: Secret? = nil, hyphalink: String? = nil, deviceName: String? = nil,
+      writer: Bool? = nil
     ) {
       self.domain = domain
       self.passphrase = passphrase
       self.hyphalink = hyphalink
       self.deviceName = deviceName
+      self.writer = writer
     }
   }
   public struct Result: Codable, Equatable, Sendable {
     public var hyphalink: String
     public var role: NodeRole
+    /// Public key of this node's own feed, 64 hexadecimal digits; none for an always-on node.
+    public var writer: String?
 
-    public init(hyphalink: String, role: NodeRole) {
+    public init(hyphalink: String, role: NodeRole, writer: String? = nil) {
       self.hyphalink = hyphalink
       self.role = role
+      self.writer = writer
     }
   }
   public static let name = "node.initialise"
@@ -254,11 +268,14 @@ public enum PostsList: ControlMethod {
     public var since: Timestamp?
     /// Only posts older than the one with this id: the last of the page before.
     public var before: String?
+    /// Also the versions of posts that are not shown otherwise: see ``PostInfo/shown``.
+    public var all: Bool?
 
-    public init(limit: Int? = nil, since: Timestamp? = nil, before: String? = nil) {
+    public init(limit: Int? = nil, since: Timestamp? = nil, before: String? = nil, all: Bool? = nil) {
       self.limit = limit
       self.since = since
       self.before = before
+      self.all = all
     }
   }
   public struct Result: Codable, Equatable, Sendable {

@@ -52,6 +52,8 @@ public struct NodeInfo: Codable, Equatable, Sendable {
   public var notReady: String?
   /// This node may post and delete.
   public var canPost: Bool
+  /// Public key of this node's own feed, 64 hexadecimal digits; none for one that only keeps the hypha.
+  public var writer: String?
   public var feeds: [FeedInfo]
   /// Nodes that are connected now.
   public var peers: Int
@@ -62,7 +64,8 @@ public struct NodeInfo: Codable, Equatable, Sendable {
 
   public init(
     role: NodeRole, hyphalink: String? = nil, domain: String? = nil, deviceName: String? = nil, ready: Bool,
-    notReady: String? = nil, canPost: Bool, feeds: [FeedInfo], peers: Int, diskBytes: UInt64, version: String,
+    notReady: String? = nil, canPost: Bool, writer: String? = nil, feeds: [FeedInfo], peers: Int,
+    diskBytes: UInt64, version: String,
     started: Timestamp
   ) {
     self.role = role
@@ -72,6 +75,7 @@ public struct NodeInfo: Codable, Equatable, Sendable {
     self.ready = ready
     self.notReady = notReady
     self.canPost = canPost
+    self.writer = writer
     self.feeds = feeds
     self.peers = peers
     self.diskBytes = diskBytes
@@ -90,13 +94,19 @@ public struct PostInfo: Codable, Equatable, Sendable {
   public var device: String
   /// Public key of the feed that it is in, 64 hexadecimal digits.
   public var writer: String
+  /// `false` for a version that lost against another one of the same post, or against its deletion; such are listed
+  /// only where they are asked for.
+  public var shown: Bool
 
-  public init(id: String, text: String, created: Timestamp, device: String, writer: String) {
+  public init(
+    id: String, text: String, created: Timestamp, device: String, writer: String, shown: Bool = true
+  ) {
     self.id = id
     self.text = text
     self.created = created
     self.device = device
     self.writer = writer
+    self.shown = shown
   }
 }
 

@@ -67,6 +67,24 @@ final class FakeService: ControlService {
   func deletePost(_ params: PostsDelete.Params) async throws(ControlError) -> PostsDelete.Result {
     throw ControlError(.notFound, "no post \(params.id)", field: "id")
   }
+  func databaseGet(_ params: DatabaseGet.Params) async throws(ControlError) -> KeyInfo {
+    throw ControlError(.notFound, "no key \(params.key)", field: "key")
+  }
+  func databasePut(_ params: DatabasePut.Params) async throws(ControlError) -> WrittenInfo {
+    .init(key: params.key, feed: "f", seq: 1, version: "v")
+  }
+  func databaseDelete(_ params: DatabaseDelete.Params) async throws(ControlError) -> WrittenInfo {
+    .init(key: params.key, feed: "f", seq: 1, version: "v")
+  }
+  func databaseList(_: DatabaseList.Params) async throws(ControlError) -> DatabaseList.Result {
+    .init(keys: [], more: false, version: "v")
+  }
+  func databaseHistory(_: DatabaseHistory.Params) async throws(ControlError) -> DatabaseHistory.Result {
+    .init(steps: [], next: nil)
+  }
+  func authorize(_ params: DatabaseAuthorize.Params) async throws(ControlError) -> DatabaseAuthorize.Result {
+    .init(key: params.key, new: true)
+  }
   func listPeers() async throws(ControlError) -> PeersList.Result { .init(peers: []) }
   func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo {
     .init(url: params.url, state: .connecting)

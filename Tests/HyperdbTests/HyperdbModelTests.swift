@@ -59,9 +59,9 @@ struct HyperdbModelTests {
       #expect(below == Set(model.keys.filter { $0 == prefix || $0.hasPrefix(prefix + "/") }), "\(prefix)")
     }
     var seen: [(String, [UInt8]?)] = []
-    try database.snapshot().forEachInHistory {
-      seen.append(($0.keyText, $0.isDeleted ? nil : $0.value))
-      return true
+    var entries = try History(database.snapshot())
+    while let entry = try entries.entry() {
+      seen.append((entry.keyText, entry.isDeleted ? nil : entry.value))
     }
     #expect(seen.map(\.0) == history.map(\.0))
     #expect(seen.map(\.1) == history.map(\.1))

@@ -1,17 +1,13 @@
 import Hypercore
 import Hyperdb
-import Testing
+import TestSupport
 
-/// One node's copy of a database, its storage kept when it is opened anew.
+/// One node's copy of a database.
 final class Replica {
   typealias Database = Hyperdb<MemoryStorage>
 
   private let key: PublicKey
-  /// The own writer's secret key, as stored.
-  private let secretKey: [UInt8]?
-  private let own: PublicKey?
-  private var storage: [PublicKey: FeedFiles<MemoryStorage>] = [:]
-  private(set) var feeds: [PublicKey: Feed<MemoryStorage>] = [:]
+  private let store: FeedStore
   private(set) var database: Database
 
   /// - Parameters:
@@ -19,65 +15,34 @@ final class Replica {
   ///   - secretKey: of the own writer, 64 bytes; without, the replica only reads.
   init(_ key: PublicKey, secretKey: [UInt8]?) throws {
     self.key = key
-    self.secretKey = secretKey
-    own = secretKey.flatMap { PublicKey($0[32...]) }
-    database = try Database(source: Self.feed(key))
-    try open()
+    store = FeedStore(secretKey: secretKey)
+    database = try Self.database(key, store)
   }
+
+  private static func database(_ key: PublicKey, _ store: FeedStore) throws -> Database {
+    let local = store.own == key ? nil : try store.own.map { try store.feed($0) }
+    return try Database(source: store.feed(key), local: local) { (key) throws(HyperdbError) in
+      do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }
+    }
+  }
+
+  var feeds: [PublicKey: Feed<MemoryStorage>] { store.feeds }
 
   /// Opens all that is stored, as after a restart.
   func open() throws {
-    for feed in feeds.values { try feed.flush(durable: true) }
-    feeds = [:]
-    let source = try feed(key)
-    let local = own == key ? nil : try own.map { try feed($0) }
-    database = try Database(source: source, local: local) { [unowned self] (key) throws(HyperdbError) in
-      do { return try feed(key) } catch { throw HyperdbError(.feed(.notWritable), "\(error)") }
-    }
-  }
-
-  private func feed(_ key: PublicKey) throws -> Feed<MemoryStorage> {
-    if let feed = feeds[key] { return feed }
-    let files = try storage[key] ?? Self.files()
-    storage[key] = files
-    let feed: Feed<MemoryStorage>
-    if let secretKey, let pair = KeyPair.stored(secretKey), pair.publicKey == key {
-      feed = try Feed(files: files, keyPair: pair, storeSecretKey: false)
-    } else {
-      feed = try Feed(files: files, key: key)
-    }
-    feeds[key] = feed
-    return feed
-  }
-
-  static func files() throws -> FeedFiles<MemoryStorage> {
-    try FeedFiles { (_) throws(StorageError) in MemoryStorage() }
-  }
-
-  private static func feed(_ key: PublicKey) throws -> Feed<MemoryStorage> {
-    try Feed(files: files(), key: key)
+    try store.close()
+    database = try Self.database(key, store)
   }
 
   /// Takes over one block, verified.
   func take(_ index: UInt64, of key: PublicKey, from other: Replica) throws {
-    let theirs = try other.feed(key)
-    let mine = try feed(key)
-    let proof = try theirs.proof(
-      of: index, digest: mine.digest(of: index), hashOnly: false, remoteTree: SparseBitfield())
-    try mine.put(theirs.block(at: index), at: index, proof: proof)
+    try store.take(index, of: key, from: other.store)
   }
 
   /// Blocks of feeds that both know, and that the other has and this one has not.
   func missing(from other: Replica) throws -> [(key: PublicKey, index: UInt64)] {
-    var missing: [(PublicKey, UInt64)] = []
-    let keys = Set(try other.database.feeds.map(\.key))
-    for mine in try database.feeds where keys.contains(mine.key) {
-      let theirs = try other.feed(mine.key)
-      for index in 0..<theirs.length where theirs.has(index) && !mine.has(index) {
-        missing.append((mine.key, index))
-      }
-    }
-    return missing
+    let known = Set(try other.database.feeds.map(\.key))
+    return try store.missing(database.feeds.map(\.key).filter(known.contains), from: other.store)
   }
 
   /// Takes over all that the other has.

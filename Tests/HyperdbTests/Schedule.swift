@@ -111,10 +111,7 @@ final class ScheduleRun {
   }
 
   /// Secret keys as stored.
-  private static let pairs: [[UInt8]] = (0..<8).map { place in
-    let seed = [UInt8](repeating: UInt8(place) + 1, count: 32)
-    return seed + seed.withUnsafeBytes { KeyPair(seed: $0).publicKey.bytes }
-  }
+  private static let pairs: [[UInt8]] = (1...8).map { FeedStore.secretKey($0) }
 
   private let keys: [PublicKey]
   private let replicas: [Replica]
@@ -171,7 +168,9 @@ final class ScheduleRun {
   private func change(_ replica: Int, _ changes: [Schedule.Change]) throws {
     guard canWrite(replica) else {
       let error = #expect(throws: HyperdbError.self) { try self.replicas[replica].database.put("a", [1]) }
-      guard error?.code == .notAuthorized else { throw Mismatch(description: "wrong refusal: \(error as Any)") }
+      guard error?.code == .notAuthorized else {
+        throw Mismatch(description: "wrong refusal: \(error as Any)")
+      }
       return
     }
     let key = keys[replica]
@@ -287,7 +286,10 @@ final class ScheduleRun {
         throw Mismatch(
           description: "replica \(replica) has \(key) at \(positions), the model at \(expected.map(\.at))")
       }
-      for entry in found where entry.value != expected.first(where: { $0.at.seq == entry.seq && $0.at.feed == entry.feed })?.value {
+      for entry in found
+      where entry.value
+        != expected.first(where: { $0.at.seq == entry.seq && $0.at.feed == entry.feed })?.value
+      {
         throw Mismatch(description: "replica \(replica) has another value of \(key)")
       }
       if !expected.isEmpty { set.insert(key) }
@@ -295,6 +297,18 @@ final class ScheduleRun {
     let listed = try database.list().map { $0[0].keyText }
     guard Set(listed) == set, listed.count == set.count else {
       throw Mismatch(description: "replica \(replica) lists \(listed), the model \(set)")
+    }
+    var paged: [String] = []
+    var count = -1
+    while paged.count != count {
+      count = paged.count
+      try database.snapshot().forEach(after: paged.last) {
+        paged.append($0[0].keyText)
+        return paged.count % 2 == 1
+      }
+    }
+    guard paged == listed else {
+      throw Mismatch(description: "replica \(replica) lists \(paged) in pages, and \(listed) at once")
     }
     let below = try database.list(prefix: "a").map { $0[0].keyText }
     guard Set(below) == set.filter({ $0 == "a" || $0.hasPrefix("a/") }) else {

@@ -138,10 +138,12 @@ struct VectorTests {
       let entries = try database.list(prefix: prefix).sorted { $0[0].keyText < $1[0].keyText }
       let expected = listed.filter { current[$0.key]?.isEmpty == false }.sorted { $0.key < $1.key }
       #expect(entries.map { $0[0].keyText } == expected.map(\.key), "\(prefix)")
-      #expect(entries.map(values) == expected.map { sorted(current[$0.key]?.map(\.value) ?? []) }, "\(prefix)")
+      #expect(
+        entries.map(values) == expected.map { sorted(current[$0.key]?.map(\.value) ?? []) }, "\(prefix)")
     }
     #expect(
-      try database.list().map { $0[0].keyText } == expect.iterationOrder.filter { current[$0]?.isEmpty == false })
+      try database.list().map { $0[0].keyText }
+        == expect.iterationOrder.filter { current[$0]?.isEmpty == false })
     try checkHistory(database, expect, model, feeds, lengths)
     try checkVersions(database, expect, model, feeds, lengths)
   }
@@ -153,17 +155,19 @@ struct VectorTests {
     let now = try database.snapshot()
     for (reversed, expected) in [(false, expect.history), (true, expect.historyReverse)] {
       var positions: [Position] = []
-      try now.forEachInHistory(reversed: reversed) {
-        positions.append(Position(feed: $0.feed, seq: $0.seq))
-        return true
+      var history = try History(now, reversed: reversed)
+      while let entry = try history.entry() {
+        positions.append(Position(feed: entry.feed, seq: entry.seq))
+        if reversed { history = try History(database, rest: history.rest) }
       }
       #expect(try positions == expected.map { try $0.position() })
     }
     for (key, expected) in expect.keyHistory {
       var steps: [Set<Position>] = []
-      try now.forEachInHistory(of: key) {
-        steps.append(Set($0.map { Position(feed: $0.feed, seq: $0.seq) }))
-        return true
+      var state = now
+      while let step = try state.historyStep(of: key) {
+        steps.append(Set(step.entries.map { Position(feed: $0.feed, seq: $0.seq) }))
+        state = step.earlier
       }
       #expect(steps == model.history(key, within: lengths), "\(key)")
       let theirs = try expected.map { Set(try $0.map { try $0.position() }) }
@@ -204,10 +208,13 @@ struct VectorTests {
     // The reference can say of one key twice that it is on one side alone.
     for key in Set(expect.diffSinceCheckout.map(\.key)) {
       let theirs = expect.diffSinceCheckout.filter { $0.key == key }
-      let (left, right) = (theirs.compactMap(\.left).flatMap { $0 }, theirs.compactMap(\.right).flatMap { $0 })
+      let (left, right) = (
+        theirs.compactMap(\.left).flatMap { $0 }, theirs.compactMap(\.right).flatMap { $0 }
+      )
       guard let mine = different[key] else {
         #expect(
-          values(model.winners(key, within: lengths)) == values(model.winners(key, within: earlier)), "\(key)")
+          values(model.winners(key, within: lengths)) == values(model.winners(key, within: earlier)), "\(key)"
+        )
         continue
       }
       #expect(mine.left.allSatisfy { $0 == nil || left.contains($0) }, "\(key)")

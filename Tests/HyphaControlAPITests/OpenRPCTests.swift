@@ -20,6 +20,10 @@ import Testing
       list["params"]
         == .array([
           .object([
+            "name": .string("all"), "required": .bool(false),
+            "schema": .object(["type": .string("boolean")]),
+          ]),
+          .object([
             "name": .string("before"), "required": .bool(false),
             "schema": .object(["type": .string("string")]),
           ]),
@@ -46,7 +50,8 @@ import Testing
     let initialise = try Self.method("node.initialise")
     guard case .array(let fields) = initialise["params"] else { throw Missing() }
     #expect(
-      fields.map { $0["name"] } == ["deviceName", "domain", "hyphalink", "passphrase"].map { .string($0) })
+      fields.map { $0["name"] }
+        == ["deviceName", "domain", "hyphalink", "passphrase", "writer"].map { .string($0) })
     #expect(fields[3]["schema"]?["type"] == .string("string"))
   }
 

@@ -8,8 +8,8 @@ import Testing
 @Suite("Posts")
 struct PostTests {
   private func hypha() throws -> Hypha<MemoryStorage> {
-    try Hypha(
-      source: Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, keyPair: KeyPair()))
+    try Hypha.alone(
+      Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, keyPair: KeyPair()))
   }
 
   @Test("newest first, by pages, without what was deleted; the same after a restart")
@@ -17,7 +17,7 @@ struct PostTests {
     var random = SeededRandom(1)
     let files = try FeedFiles { (_) throws(StorageError) in MemoryStorage() }
     let source = try Feed(files: files, keyPair: KeyPair())
-    var hypha = try Hypha(source: source)
+    var hypha = try Hypha.alone(source)
     var model: [Post] = []
     for step in 0..<300 {
       switch UInt8.random(in: 0...5, using: &random) {
@@ -34,7 +34,7 @@ struct PostTests {
       }
       if step == 150 {
         try source.flush(durable: true)
-        hypha = try Hypha(source: Feed(files: files, key: source.key))
+        hypha = try Hypha.alone(Feed(files: files, key: source.key))
       }
     }
     #expect(zip(model, model.dropFirst()).allSatisfy { $0.id > $1.id })
@@ -49,7 +49,7 @@ struct PostTests {
     #expect(paged == model)
     let middle = model[model.count / 2]
     #expect(try hypha.posts(limit: 1000, since: middle.created).posts == Array(model[...(model.count / 2)]))
-    #expect(try hypha.postChange(at: 0) == nil)
+    #expect(try hypha.postChange(at: 0, of: source.key) == nil)
   }
 
   @Test("refusals say why")
@@ -71,8 +71,8 @@ struct PostTests {
     #expect(try hypha.posts(limit: 1).posts == [post])
     try hypha.delete(post.id)
     #expect(code { try hypha.delete(post.id) } == .unknownPost)
-    let reader = try Hypha(
-      source: Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, key: hypha.source.key))
+    let reader = try Hypha.alone(
+      Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, key: hypha.source.key))
     #expect(code { _ = try reader.post("x", device: "d", now: 1, random: random) } == .readOnly)
     #expect(try reader.posts(limit: 5).posts.isEmpty)
   }

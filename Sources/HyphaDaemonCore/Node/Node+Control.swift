@@ -13,7 +13,13 @@ extension Node: ControlService {
     switch error.code {
     case .readOnly:
       ControlError(
-        .readOnly, "This node keeps the hypha but cannot write to it: post on a node that is authorised.")
+        .readOnly,
+        "This node keeps the hypha but cannot write to it: do this on a node that is authorised, or have one of those "
+          + "authorise this node's writer, if “hyphactl status” shows one.")
+    case .behind:
+      ControlError(
+        .behind,
+        "Entries that this node's own refer to are missing: connect to a node that has them, and try again.")
     case .textEmpty: ControlError(.textEmpty, error.context, field: "text")
     case .textTooLong: ControlError(.textTooLong, error.context, field: "text")
     case .unknownPost: ControlError(.notFound, error.context, field: "id")
@@ -21,6 +27,9 @@ extension Node: ControlService {
     case .badPassphrase: ControlError(.invalidParams, error.context, field: "passphrase")
     case .badDomain: ControlError(.invalidParams, error.context, field: "domain")
     case .noMemory: ControlError(.internalError, error.context)
+    case .database(.exists): ControlError(.alreadyExists, error.context, field: "key")
+    case .database(.badVersion): ControlError(.notFound, error.context, field: "at")
+    case .database(.tooLarge): ControlError(.limitReached, error.context)
     case .database: ControlError(.storageFailed, error.context)
     }
   }
@@ -34,17 +43,24 @@ extension Node: ControlService {
   }
 
   public func status() async throws(ControlError) -> NodeInfo {
-    var feeds: [FeedInfo] = []
-    if record != nil, let feed = hypha?.source {
-      feeds.append(
-        FeedInfo(
-          key: feed.key.hex, writable: feed.isWritable, length: feed.length, byteLength: feed.byteLength,
-          heldBlocks: feed.heldBlocks, fullyHeldBy: replicator.fullyHeldBy(feed.key)))
+    let hypha = record == nil ? nil : hypha
+    let (known, canPost): ([Feed<FileStorage>], Bool)
+    do throws(HyphaError) {
+      (known, canPost) = (try hypha?.feeds() ?? [], try hypha?.canPost() ?? false)
+    } catch {
+      throw Self.controlError(error)
     }
+    let feeds = known.map { feed in
+      FeedInfo(
+        key: feed.key.hex, writable: feed.isWritable, length: feed.length, byteLength: feed.byteLength,
+        heldBlocks: feed.heldBlocks, fullyHeldBy: replicator.fullyHeldBy(feed.key))
+    }
+    var role = record?.role ?? .uninitialised
+    if role == .reader, canPost { role = .authorised }
     return NodeInfo(
-      role: record?.role ?? .uninitialised, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
+      role: role, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
       deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
-      canPost: hypha?.source.isWritable ?? false, feeds: feeds, peers: connections.count,
+      canPost: canPost, writer: hypha?.database.local?.key.hex, feeds: feeds, peers: connections.count,
       diskBytes: files.diskBytes(), version: ControlAPI.release, started: started)
   }
 
@@ -74,11 +90,12 @@ extension Node: ControlService {
     }
     let record: NodeRecord
     switch (params.passphrase, params.hyphalink) {
-    case (nil, let link?): record = try alwaysOnRecord(link, params, name)
-    case (let passphrase?, nil): record = try makeOrigin(passphrase, params, name)
+    case (nil, let link?): record = try keeperRecord(link, params, name)
+    case (let passphrase?, nil) where params.writer == nil: record = try makeOrigin(passphrase, params, name)
     default:
       throw ControlError(
-        .invalidParams, "give either a passphrase and a domain, or a hyphalink", field: "passphrase")
+        .invalidParams, "give either a passphrase and a domain, or a hyphalink, with a writer or without",
+        field: "passphrase")
     }
     do throws(NodeError) {
       try openHypha(record)
@@ -91,18 +108,27 @@ extension Node: ControlService {
     logger.notice(
       "Initialised", metadata: ["role": "\(record.role.rawValue)", "hyphalink": "\(record.hyphalink)"])
     recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
-    return NodeInitialise.Result(hyphalink: record.hyphalink, role: record.role)
+    return NodeInitialise.Result(
+      hyphalink: record.hyphalink, role: record.role, writer: hypha?.database.local?.key.hex)
   }
 
-  private func alwaysOnRecord(
+  /// An always-on node's, or with a writer a device's, whose secret key is kept.
+  private func keeperRecord(
     _ link: String, _ params: NodeInitialise.Params, _ name: String
   ) throws(ControlError) -> NodeRecord {
     guard let key = Self.key(hyphalink: link) else {
       throw ControlError(
         .invalidParams, "a hyphalink is dat:// and 64 hexadecimal digits, or these alone", field: "hyphalink")
     }
-    return NodeRecord(
+    var record = NodeRecord(
       role: .alwaysOn, key: key.hex, domain: try normalised(params.domain ?? domain), deviceName: name)
+    if params.writer == true {
+      let writer = KeyPair()
+      do throws(NodeError) { try files.writeWriter(writer) } catch { throw Self.controlError(error) }
+      record.role = .reader
+      record.writer = writer.publicKey.hex
+    }
+    return record
   }
 
   /// Derives the keys and keeps the secrets: the origin's record and feed follow.
@@ -154,7 +180,6 @@ extension Node: ControlService {
       try hypha.post(
         params.text, device: device, now: Self.now().milliseconds, random: Self.random(10))
     }
-    guard let post else { throw ControlError(.internalError, "The post was made but is not known.") }
     return PostsCreate.Result(id: post.id.text, created: Timestamp(milliseconds: post.created))
   }
 
@@ -163,7 +188,8 @@ extension Node: ControlService {
     let before = try params.before.map { (id) throws(ControlError) in try Self.postID(id, field: "before") }
     let limit = params.limit ?? ControlLimits.defaultPostsPerList
     do throws(HyphaError) {
-      let found = try hypha.posts(limit: limit, since: params.since?.milliseconds, before: before)
+      let found = try hypha.posts(
+        limit: limit, since: params.since?.milliseconds, before: before, all: params.all ?? false)
       var posts: [PostInfo] = []
       var bytes = 0
       for post in found.posts {
@@ -182,10 +208,7 @@ extension Node: ControlService {
   public func deletePost(_ params: PostsDelete.Params) async throws(ControlError) -> PostsDelete.Result {
     guard record != nil else { throw Self.notInitialised }
     let id = try Self.postID(params.id, field: "id")
-    _ = try await commit { (hypha) throws(HyphaError) in
-      try hypha.delete(id)
-      return nil
-    }
+    try await commit { (hypha) throws(HyphaError) in try hypha.delete(id) }
     return PostsDelete.Result(id: id.text)
   }
 
@@ -223,8 +246,8 @@ extension Node: ControlService {
 
   /// All that peers hold is here, and at least one of them holds all that is here.
   private var isSynced: Bool {
-    guard let key = hypha?.source.key, !connections.isEmpty else { return false }
-    return replicator.isComplete(key) && replicator.fullyHeldBy(key) > 0
+    guard let hypha, !connections.isEmpty, let feeds = try? hypha.feeds() else { return false }
+    return feeds.allSatisfy { replicator.isComplete($0.key) && replicator.fullyHeldBy($0.key) > 0 }
   }
 
   public func events(after id: UInt64?) async -> AsyncStream<ControlEvent> {
@@ -236,6 +259,6 @@ extension PostInfo {
   init(_ post: Post) {
     self.init(
       id: post.id.text, text: post.text, created: Timestamp(milliseconds: post.created), device: post.device,
-      writer: post.writer.hex)
+      writer: post.writer.hex, shown: post.isShown)
   }
 }

@@ -1,6 +1,7 @@
 import CSodium
 import Glibc
 import Hypercore
+import Hyperdb
 import Hypha
 import HyphaControlAPI
 public import Logging
@@ -41,8 +42,8 @@ public actor Node {
   var outgoing: OutgoingConnections?
   var connector: ReplicationConnector?
   var events = EventLog()
-  /// The first entry of the feed that no event was recorded for.
-  private var nextEventSeq: UInt64 = 0
+  /// The first entry of each feed that no event was recorded for.
+  private var nextEventSeq: [PublicKey: UInt64] = [:]
   private var waitingCommits: [Commit] = []
   private var commitScheduled = false
   private var flushScheduled = false
@@ -58,8 +59,8 @@ public actor Node {
   }
 
   private struct Commit {
-    let work: (Hypha<FileStorage>) throws(HyphaError) -> Post?
-    let continuation: CheckedContinuation<Result<Post?, ControlError>, Never>
+    /// Carries it out; what it returns is called once it is known whether the result is durable.
+    let run: (Hypha<FileStorage>?) -> (_ isDurable: Bool) -> Void
   }
 
   /// - Parameter loop: of a group with this one loop alone.
@@ -136,60 +137,109 @@ public actor Node {
   /// Opens the hypha of a node that is, or becomes, what `record` says.
   func openHypha(_ record: NodeRecord) throws(NodeError) {
     guard let key = record.publicKey else { throw NodeError(.damaged, "node.json has no key") }
-    let sourceFiles = try files.sourceFiles()
-    if record.role == .origin {
-      let writer = try files.readWriter()
-      guard writer.publicKey == key else {
-        throw NodeError(.damaged, "the stored secret key belongs to another hypha than \(record.hyphalink)")
-      }
-      let feed: Feed<FileStorage>
-      do throws(FeedError) {
-        feed = try Feed(files: sourceFiles, keyPair: writer, storeSecretKey: false)
-      } catch {
-        throw Self.openError(error.code, error.context)
-      }
-      try adopt(feed)
-    } else {
-      try adopt(reader(sourceFiles, key))
+    switch (record.role, record.writerKey) {
+    case (.origin, _): try adopt(writable(NodeFiles.source, key), local: nil)
+    case (_, let writer?): try adopt(feed(NodeFiles.source, key), local: writable(NodeFiles.local, writer))
+    case (_, nil): try adopt(feed(NodeFiles.source, key), local: nil)
     }
+    for (key, length) in try visibleLengths() { nextEventSeq[key] = length }
     self.record = record
     setupCode = nil
   }
 
-  private func reader(
-    _ files: FeedFiles<FileStorage>, _ key: PublicKey
-  ) throws(NodeError) -> Feed<FileStorage> {
-    do throws(FeedError) { return try Feed(files: files, key: key) } catch {
-      throw Self.openError(error.code, error.context)
+  /// Opens a feed that this node only reads, or makes it.
+  private func feed(_ folder: String, _ key: PublicKey) throws(NodeError) -> Feed<FileStorage> {
+    let storage = try files.feedFiles(folder)
+    let feed: Feed<FileStorage>
+    do throws(FeedError) { feed = try Feed(files: storage, key: key) } catch {
+      throw NodeError(opening: error)
+    }
+    logRecovery(of: feed)
+    return feed
+  }
+
+  /// Opens the feed that this node writes to, or makes it.
+  private func writable(_ folder: String, _ key: PublicKey) throws(NodeError) -> Feed<FileStorage> {
+    let writer = try files.readWriter()
+    guard writer.publicKey == key else {
+      throw NodeError(.damaged, "the stored secret key is not that of the feed \(key.hex)")
+    }
+    let storage = try files.feedFiles(folder)
+    let feed: Feed<FileStorage>
+    do throws(FeedError) { feed = try Feed(files: storage, keyPair: writer, storeSecretKey: false) } catch {
+      throw NodeError(opening: error)
+    }
+    logRecovery(of: feed)
+    return feed
+  }
+
+  private func logRecovery(of feed: Feed<FileStorage>) {
+    guard feed.recovery.foundBlocks > 0 || feed.recovery.cutBlocks > 0 else { return }
+    logger.notice(
+      "Recovered from an unclean stop",
+      metadata: [
+        "feed": "\(feed.key.hex)", "found": "\(feed.recovery.foundBlocks)",
+        "cut": "\(feed.recovery.cutBlocks)", "length": "\(feed.length)",
+      ])
+  }
+
+  /// Takes feeds for the hypha's, and shares them with every connection.
+  private func adopt(_ source: Feed<FileStorage>, local: Feed<FileStorage>?) throws(NodeError) {
+    let (files, logger) = (files, logger)
+    do throws(HyphaError) {
+      hypha = try Hypha(source: source, local: local) { (key) throws(HyperdbError) in
+        let folder: FeedFiles<FileStorage>
+        do throws(NodeError) { folder = try files.feedFiles(NodeFiles.peer(Crypto.discoveryKey(key))) } catch
+        {
+          throw HyperdbError(.unopened, error.context)
+        }
+        do throws(FeedError) {
+          let feed = try Feed(files: folder, key: key)
+          logger.info("Another device's feed is open", metadata: ["feed": "\(key.hex)"])
+          return feed
+        } catch {
+          throw HyperdbError(.feed(error.code), error.context)
+        }
+      }
+    } catch {
+      throw NodeError(opening: error)
+    }
+    try flushFeeds()
+    try shareFeeds()
+  }
+
+  /// Shares the feeds of all writers that are authorised, also those that became known since this was last called.
+  private func shareFeeds() throws(NodeError) {
+    guard let hypha else { return }
+    do throws(HyphaError) {
+      for feed in try hypha.feeds() {
+        do throws(WireError) { try replicator.share(feed, downloads: !feed.isWritable) } catch {
+          throw HyphaError(.database(.tooLarge), error.context)
+        }
+      }
+    } catch {
+      throw NodeError(opening: error)
     }
   }
 
-  /// Takes a feed for the hypha's, and shares it with every connection.
-  private func adopt(_ feed: Feed<FileStorage>) throws(NodeError) {
-    if feed.recovery.foundBlocks > 0 || feed.recovery.cutBlocks > 0 {
-      logger.notice(
-        "Recovered from an unclean stop",
-        metadata: [
-          "found": "\(feed.recovery.foundBlocks)", "cut": "\(feed.recovery.cutBlocks)",
-          "length": "\(feed.length)",
-        ])
-    }
-    do throws(HyphaError) { hypha = try Hypha(source: feed) } catch {
-      throw Self.openError(.damaged, error.context)
-    }
-    do throws(FeedError) { try feed.flush(durable: true) } catch {
-      throw Self.openError(error.code, error.context)
-    }
-    nextEventSeq = feed.length
-    do throws(WireError) { try replicator.share(feed, downloads: !feed.isWritable) } catch {
-      throw Self.openError(.damaged, error.context)
+  /// Makes all feeds durable: those of others first, which this node's own entries refer to.
+  private func flushFeeds() throws(NodeError) {
+    guard let hypha else { return }
+    do throws(HyphaError) {
+      let local = hypha.database.local
+      let others = try hypha.feeds().filter { $0 !== local }
+      for feed in others + (local.map { [$0] } ?? []) {
+        do throws(FeedError) { try feed.flush(durable: true) } catch {
+          throw HyphaError(.database(.feed(error.code)), error.context)
+        }
+      }
+    } catch {
+      throw NodeError(opening: error)
     }
   }
 
-  private static func openError(_ code: FeedError.Code, _ context: String) -> NodeError {
-    if case .storage = code { return NodeError(.storage, "The hypha cannot be opened: \(context).") }
-    return NodeError(
-      .damaged, "The hypha cannot be opened: \(context). Nothing was changed; restore it from a backup.")
+  private func visibleLengths() throws(NodeError) -> [(PublicKey, UInt64)] {
+    do throws(HyphaError) { return try hypha?.lengths() ?? [] } catch { throw NodeError(opening: error) }
   }
 
   /// The disk failed: what is in memory may not be what is on it.
@@ -205,12 +255,33 @@ public actor Node {
   /// Carries out a change, and returns once it is durable.
   ///
   /// All changes that wait when the last sync ends are carried out together, and share the next.
-  func commit(
-    _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> Post?
-  ) async throws(ControlError) -> Post? {
+  func commit<T: Sendable>(
+    _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> T
+  ) async throws(ControlError) -> T {
     guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
-    let result = await withCheckedContinuation { continuation in
-      waitingCommits.append(Commit(work: work, continuation: continuation))
+    let result = await withCheckedContinuation {
+      (continuation: CheckedContinuation<Result<T, ControlError>, Never>) in
+      waitingCommits.append(
+        Commit { hypha in
+          guard let hypha else {
+            continuation.resume(returning: .failure(Self.notInitialised))
+            return { _ in }
+          }
+          do throws(HyphaError) {
+            let value = try work(hypha)
+            return { isDurable in
+              continuation.resume(
+                returning: isDurable
+                  ? .success(value)
+                  : .failure(
+                    ControlError(
+                      .storageFailed, "The change could not be made durable: see the daemon's log.")))
+            }
+          } catch {
+            continuation.resume(returning: .failure(Self.controlError(error)))
+            return { _ in }
+          }
+        })
       guard !commitScheduled else { return }
       commitScheduled = true
       loop.execute { self.assumeIsolated { $0.runCommits() } }
@@ -223,28 +294,12 @@ public actor Node {
     let commits = waitingCommits
     waitingCommits = []
     guard !commits.isEmpty else { return }
-    guard let hypha else {
-      for commit in commits { commit.continuation.resume(returning: .failure(Self.notInitialised)) }
-      return
-    }
-    let first = hypha.source.length
-    var done: [(Commit, Post?)] = []
-    for commit in commits {
-      do throws(HyphaError) {
-        done.append((commit, try commit.work(hypha)))
-      } catch {
-        commit.continuation.resume(returning: .failure(Self.controlError(error)))
-      }
-    }
-    replicator.appended(first..<hypha.source.length, to: hypha.source.key)
+    let local = hypha?.database.local
+    let first = local?.length ?? 0
+    let answers = commits.map { $0.run(hypha) }
+    if let local { replicator.appended(first..<local.length, to: local.key) }
     let isDurable = flushNow()
-    for (commit, post) in done {
-      commit.continuation.resume(
-        returning: isDurable
-          ? .success(post)
-          : .failure(
-            ControlError(.storageFailed, "The post could not be made durable: see the daemon's log.")))
-    }
+    for answer in answers { answer(isDurable) }
   }
 
   /// Makes what arrived or was made durable, and only then tells of it.
@@ -255,15 +310,16 @@ public actor Node {
     flushScheduled = false
     guard let hypha else { return true }
     lastFlush = monotonic
-    do throws(FeedError) {
-      try hypha.source.flush(durable: true)
+    do throws(NodeError) {
+      try flushFeeds()
+      finishSignUp()
+      try shareFeeds()
+      for (key, _) in try visibleLengths() { replicator.announce(key) }
+      try recordPosts(hypha)
     } catch {
-      fail(NodeError(.storage, error.context))
+      fail(error)
       return false
     }
-    finishSignUp()
-    replicator.announce(hypha.source.key)
-    recordPosts(hypha)
     pump()
     return true
   }
@@ -275,20 +331,23 @@ public actor Node {
     loop.scheduleTask(in: .milliseconds(delay)) { self.assumeIsolated { _ = $0.flushNow() } }
   }
 
-  private func recordPosts(_ hypha: Hypha<FileStorage>) {
-    let length = hypha.source.length
-    if length > nextEventSeq + Self.postEventsAtOnce { nextEventSeq = length - Self.postEventsAtOnce }
-    while nextEventSeq < length, hypha.source.has(nextEventSeq) {
-      do throws(HyphaError) {
-        switch try hypha.postChange(at: nextEventSeq) {
-        case .posted(let post): recordEvent(.posted) { $0.post = PostInfo(post) }
-        case .deleted(let id): recordEvent(.deleted) { $0.postID = id.text }
-        case nil: break
+  private func recordPosts(_ hypha: Hypha<FileStorage>) throws(NodeError) {
+    for (key, length) in try visibleLengths() {
+      var seq = nextEventSeq[key] ?? 0
+      if length > seq + Self.postEventsAtOnce { seq = length - Self.postEventsAtOnce }
+      while seq < length {
+        do throws(HyphaError) {
+          switch try hypha.postChange(at: seq, of: key) {
+          case .posted(let post): recordEvent(.posted) { $0.post = PostInfo(post) }
+          case .deleted(let id): recordEvent(.deleted) { $0.postID = id.text }
+          case nil: break
+          }
+        } catch {
+          logger.warning("An entry cannot be read", metadata: ["reason": "\(error.context)"])
         }
-      } catch {
-        logger.warning("An entry cannot be read", metadata: ["reason": "\(error.context)"])
+        seq += 1
       }
-      nextEventSeq += 1
+      nextEventSeq[key] = seq
     }
   }
 
@@ -432,8 +491,8 @@ public actor Node {
 
   /// Begins to take a hypha that an owner with the setup code offers.
   func beginSignUp(_ key: PublicKey) throws(NodeError) {
-    try adopt(reader(files.sourceFiles(), key))
-    nextEventSeq = 0
+    try adopt(feed(NodeFiles.source, key), local: nil)
+    nextEventSeq = [:]
     candidate = key
   }
 

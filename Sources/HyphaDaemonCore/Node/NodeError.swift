@@ -1,3 +1,6 @@
+import Hypercore
+import Hypha
+
 /// Why a node cannot start, or cannot go on.
 public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
   public enum Code: Equatable, Sendable {
@@ -14,6 +17,23 @@ public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
   init(_ code: Code, _ context: String) {
     self.code = code
     self.context = context
+  }
+
+  /// For a feed that could not be opened.
+  init(opening error: FeedError) {
+    self.init(opening: HyphaError(.database(.feed(error.code)), error.context))
+  }
+
+  /// For a hypha that could not be opened.
+  init(opening error: HyphaError) {
+    switch error.code {
+    case .database(.unopened), .database(.feed(.storage)):
+      self.init(.storage, "The hypha cannot be opened: \(error.context).")
+    default:
+      self.init(
+        .damaged,
+        "The hypha cannot be opened: \(error.context). Nothing was changed; restore it from a backup.")
+    }
   }
 
   public var description: String { context }

@@ -8,7 +8,9 @@ import Hypha
 /// |---|---|
 /// | `node.json` | what the node is; once it is there, the node is initialised |
 /// | `hypha/source/` | the hypha's first feed, in the reference's files |
-/// | `secrets/writer` | the origin writer's secret key, 64 bytes |
+/// | `hypha/peers/<discovery key>/` | the feeds of other writers |
+/// | `hypha/local/` | this node's own feed, where that is not the first |
+/// | `secrets/writer` | the secret key of this node's own feed, 64 bytes |
 /// | `secrets/channel` | the channel key, 32 bytes |
 /// | `setup-code` | the code with which an uninitialised node is claimed |
 /// | `connections` | nodes to stay connected to, a URL a line |
@@ -16,7 +18,10 @@ struct NodeFiles {
   let folder: StateFolder
 
   private static let record = "node.json"
-  private static let feed = "hypha/source"
+  /// Folders of feeds, as hyperdb 3 names them.
+  static let source = "hypha/source"
+  static let local = "hypha/local"
+  private static let peers = "hypha/peers"
   private static let secrets = "secrets"
   private static let setupCode = "setup-code"
   private static let connections = "connections"
@@ -48,12 +53,15 @@ struct NodeFiles {
 
   // MARK: - Feeds
 
-  /// The files of the hypha's first feed, made where they are not there.
-  func sourceFiles() throws(NodeError) -> FeedFiles<FileStorage> {
+  /// The folder of another writer's feed.
+  static func peer(_ key: DiscoveryKey) -> String { "\(peers)/\(key.hex)" }
+
+  /// The files of a feed, made where they are not there.
+  func feedFiles(_ name: String) throws(NodeError) -> FeedFiles<FileStorage> {
     do throws(StorageError) {
-      let path = try folder.makeFolder(Self.feed)
+      let path = try folder.makeFolder(name)
       let files = try FeedFiles { (name) throws(StorageError) in try FileStorage("\(path)/\(name)") }
-      try folder.sync(folder: Self.feed)
+      try folder.sync(folder: name)
       return files
     } catch {
       throw NodeError(.storage, error.context)
@@ -63,13 +71,16 @@ struct NodeFiles {
   /// Clears away what an initialisation that was not finished has left.
   func removeUnfinished() throws(NodeError) {
     do throws(StorageError) {
-      _ = try folder.makeFolder(Self.feed)
+      _ = try folder.makeFolder(Self.source)
+      _ = try folder.makeFolder(Self.local)
       _ = try folder.makeFolder(Self.secrets)
     } catch {
       throw NodeError(.storage, error.context)
     }
-    for name in ["key", "secret_key", "data", "tree", "signatures", "bitfield"] {
-      try remove("\(Self.feed)/\(name)")
+    for feed in [Self.source, Self.local] {
+      for name in ["key", "secret_key", "data", "tree", "signatures", "bitfield"] {
+        try remove("\(feed)/\(name)")
+      }
     }
     for name in ["writer", "channel"] { try remove("\(Self.secrets)/\(name)") }
   }
@@ -80,13 +91,18 @@ struct NodeFiles {
     do throws(StorageError) { _ = try folder.makeFolder(Self.secrets) } catch {
       throw NodeError(.storage, error.context)
     }
-    try keys.writer.secretKey.withUnsafeBytes { (secret) throws(NodeError) in
-      try replaceSecret("writer", secret)
-    }
+    try writeWriter(keys.writer)
     try keys.channel.withUnsafeBytes { (secret) throws(NodeError) in try replaceSecret("channel", secret) }
   }
 
-  /// The origin writer's key pair.
+  func writeWriter(_ writer: borrowing KeyPair) throws(NodeError) {
+    do throws(StorageError) { _ = try folder.makeFolder(Self.secrets) } catch {
+      throw NodeError(.storage, error.context)
+    }
+    try writer.secretKey.withUnsafeBytes { (secret) throws(NodeError) in try replaceSecret("writer", secret) }
+  }
+
+  /// The key pair of this node's own feed.
   func readWriter() throws(NodeError) -> KeyPair {
     var secret = try read("\(Self.secrets)/writer") ?? []
     defer { secret.withUnsafeMutableBytes { SecretBytes.wipe($0) } }

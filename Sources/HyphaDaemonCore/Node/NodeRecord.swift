@@ -15,12 +15,16 @@ struct NodeRecord: Codable, Equatable {
   /// The salt of the keys; an always-on node need not know it.
   var domain: String?
   var deviceName: String
+  /// Public key of this node's own feed, 64 hexadecimal digits, where that is not the first one.
+  var writer: String?
 
   /// `dat://` and the key.
   var hyphalink: String { "dat://\(key)" }
 
   /// - Returns: `nil` for a key that is none: a damaged file.
   var publicKey: PublicKey? { PublicKey(hex: key) }
+
+  var writerKey: PublicKey? { writer.flatMap { PublicKey(hex: $0) } }
 
   /// - Throws: where the file is not one of these, or of a later version.
   static func decode(_ bytes: [UInt8]) throws -> NodeRecord {

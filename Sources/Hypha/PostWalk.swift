@@ -1,0 +1,79 @@
+import Hypercore
+import Hyperdb
+
+/// Goes back through the feeds of all writers from their ends, and merges their posts by id, newest first.
+///
+/// A writer's posts have ever higher ids, so its feed is in order; what was put again later, as an edit is, is met
+/// where it was first put.
+struct PostWalk<Storage: RandomAccessStorage> {
+  private struct Cursor {
+    let feed: PublicKey
+    /// The block behind those still to be looked at.
+    var end: UInt64
+    /// The newest post before that.
+    var found: PostID?
+  }
+
+  private let hypha: Hypha<Storage>
+  private var cursors: [Cursor] = []
+  private var last: PostID?
+
+  /// - Parameter before: only posts with lower ids.
+  init(_ hypha: Hypha<Storage>, before: PostID?) throws(HyphaError) {
+    self.hypha = hypha
+    for (feed, length) in try hypha.lengths() {
+      var cursor = Cursor(feed: feed, end: length)
+      if let before { cursor.end = try end(of: cursor, before) }
+      try advance(&cursor)
+      cursors.append(cursor)
+    }
+  }
+
+  /// The next lower id.
+  mutating func next() throws(HyphaError) -> PostID? {
+    var id = try step()
+    // Two writers put the same one without knowing of each other.
+    while id != nil, id == last { id = try step() }
+    last = id
+    return id
+  }
+
+  private mutating func step() throws(HyphaError) -> PostID? {
+    var newest: Int?
+    for (place, cursor) in cursors.enumerated() {
+      guard let found = cursor.found else { continue }
+      if let best = newest, let other = cursors[best].found, other >= found { continue }
+      newest = place
+    }
+    guard let newest, let id = cursors[newest].found else { return nil }
+    try advance(&cursors[newest])
+    return id
+  }
+
+  private func advance(_ cursor: inout Cursor) throws(HyphaError) {
+    while cursor.end > 1 {
+      cursor.end -= 1
+      if let id = try hypha.firstPut(at: cursor.end, of: cursor.feed) {
+        cursor.found = id
+        return
+      }
+    }
+    cursor.found = nil
+  }
+
+  /// The block behind the newest post with an id below `bound`, found by bisection.
+  private func end(of cursor: Cursor, _ bound: PostID) throws(HyphaError) -> UInt64 {
+    var (low, high) = (UInt64(1), cursor.end)
+    while low < high {
+      let middle = low + (high - low) / 2
+      var probe = middle
+      var id: PostID?
+      while id == nil, probe >= low {
+        id = try hypha.firstPut(at: probe, of: cursor.feed)
+        if id == nil { probe -= 1 }
+      }
+      if let id, id >= bound { high = probe } else { low = middle + 1 }
+    }
+    return high
+  }
+}

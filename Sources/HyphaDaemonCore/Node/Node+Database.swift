@@ -1,0 +1,192 @@
+import FoundationEssentials
+import Hypercore
+import Hyperdb
+import Hypha
+public import HyphaControlAPI
+
+/// The database itself, for scripts.
+extension Node {
+  public func databaseGet(_ params: DatabaseGet.Params) async throws(ControlError) -> KeyInfo {
+    let hypha = try openHypha()
+    return try Self.asking { () throws(HyperdbError) in
+      let entries = try Self.state(hypha.database, at: params.at).get(params.key)
+      guard !entries.isEmpty else { throw HyperdbError(.badVersion, "“\(params.key)” is not set") }
+      return KeyInfo(entries, hypha.database)
+    }
+  }
+
+  public func databasePut(_ params: DatabasePut.Params) async throws(ControlError) -> WrittenInfo {
+    let value: [UInt8]
+    if let base64 = params.base64 {
+      guard let data = Data(base64Encoded: base64) else {
+        throw ControlError(.invalidParams, "base64 is not base 64", field: "base64")
+      }
+      value = [UInt8](data)
+    } else {
+      value = Array((params.text ?? "").utf8)
+    }
+    guard value.count <= ControlLimits.valueBytes else {
+      throw ControlError(
+        .invalidParams, "the value has \(value.count) bytes; the most is \(ControlLimits.valueBytes)",
+        field: "text")
+    }
+    let change: Hyperdb<FileStorage>.Change =
+      params.ifNotExists == true
+      ? .create(key: params.key, value: value) : .put(key: params.key, value: value)
+    return try await write(change, to: params.key)
+  }
+
+  public func databaseDelete(_ params: DatabaseDelete.Params) async throws(ControlError) -> WrittenInfo {
+    let hypha = try openHypha()
+    let isSet = try Self.asking { () throws(HyperdbError) in try !hypha.database.get(params.key).isEmpty }
+    guard isSet else { throw ControlError(.notFound, "“\(params.key)” is not set", field: "key") }
+    return try await write(.delete(key: params.key), to: params.key)
+  }
+
+  private func write(
+    _ change: Hyperdb<FileStorage>.Change, to key: String
+  ) async throws(ControlError) -> WrittenInfo {
+    _ = try openHypha()
+    return try await commit { (hypha) throws(HyphaError) in
+      do throws(HyperdbError) {
+        let seq = try hypha.database.batch([change]).lowerBound
+        return WrittenInfo(
+          key: key, feed: hypha.database.local?.key.hex ?? "", seq: seq,
+          version: try hypha.database.snapshot().version.hex)
+      } catch {
+        throw HyphaError(error)
+      }
+    }
+  }
+
+  public func databaseList(_ params: DatabaseList.Params) async throws(ControlError) -> DatabaseList.Result {
+    let hypha = try openHypha()
+    return try Self.asking { () throws(HyperdbError) in
+      let state = try Self.state(hypha.database, at: params.at)
+      var page = Page(limit: params.limit)
+      var keys: [KeyInfo] = []
+      try state.forEach(prefix: params.prefix ?? "", after: params.after) { entries in
+        guard page.takes(entries) else { return false }
+        keys.append(KeyInfo(entries, hypha.database))
+        return true
+      }
+      return DatabaseList.Result(keys: keys, more: page.isFull, version: state.version.hex)
+    }
+  }
+
+  public func databaseHistory(
+    _ params: DatabaseHistory.Params
+  ) async throws(ControlError) -> DatabaseHistory.Result {
+    let database = try openHypha().database
+    return try Self.asking { () throws(HyperdbError) in
+      var page = Page(limit: params.limit)
+      var steps: [[EntryInfo]] = []
+      if let key = params.key {
+        var state = try Self.state(database, at: params.at)
+        while let step = try state.historyStep(of: key) {
+          guard page.takes(step.entries) else {
+            return DatabaseHistory.Result(steps: steps, next: state.version.hex)
+          }
+          steps.append(step.entries.map { EntryInfo($0, database) })
+          state = step.earlier
+        }
+      } else {
+        var history: History<FileStorage>
+        if let rest = params.at {
+          history = try History(database, rest: Self.version(rest))
+        } else {
+          history = try History(database.snapshot(), reversed: true)
+        }
+        while case let rest = history.rest, let entry = try history.entry() {
+          guard page.takes([entry]) else { return DatabaseHistory.Result(steps: steps, next: rest.hex) }
+          steps.append([EntryInfo(entry, database)])
+        }
+      }
+      return DatabaseHistory.Result(steps: steps, next: nil)
+    }
+  }
+
+  public func authorize(
+    _ params: DatabaseAuthorize.Params
+  ) async throws(ControlError) -> DatabaseAuthorize.Result {
+    _ = try openHypha()
+    guard let key = PublicKey(hex: params.key[...]) else {
+      throw ControlError(.invalidParams, "a writer's key is 64 hexadecimal digits", field: "key")
+    }
+    let isNew = try await commit { (hypha) throws(HyphaError) in
+      do throws(HyperdbError) { return try hypha.database.authorize(key) != nil } catch {
+        throw HyphaError(error)
+      }
+    }
+    return DatabaseAuthorize.Result(key: key.hex, new: isNew)
+  }
+
+  // MARK: - Helpers
+
+  private func openHypha() throws(ControlError) -> Hypha<FileStorage> {
+    guard record != nil, let hypha else { throw Self.notInitialised }
+    return hypha
+  }
+
+  private static func asking<T>(_ body: () throws(HyperdbError) -> T) throws(ControlError) -> T {
+    do throws(HyperdbError) { return try body() } catch { throw controlError(HyphaError(error)) }
+  }
+
+  private static func state(
+    _ database: Hyperdb<FileStorage>, at version: String?
+  ) throws(HyperdbError) -> Snapshot<FileStorage> {
+    guard let version else { return try database.snapshot() }
+    return try database.checkout(Self.version(version))
+  }
+
+  private static func version(_ text: String) throws(HyperdbError) -> Version {
+    guard let version = Hex.decode(text).flatMap({ Version($0) }) else {
+      throw HyperdbError(.badVersion, "“\(text.prefix(80))” is no version: hyphactl prints them")
+    }
+    return version
+  }
+}
+
+/// How much fits into one answer.
+private struct Page {
+  private let limit: Int
+  private var count = 0
+  private var bytes = 0
+  private(set) var isFull = false
+
+  init(limit: Int?) {
+    self.limit = limit ?? ControlLimits.entriesPerList
+  }
+
+  /// Whether further entries fit; the first always do.
+  mutating func takes(_ entries: [Entry]) -> Bool {
+    bytes += entries.reduce(0) { $0 + $1.key.count + ($1.value?.count ?? 0) + 128 * (1 + $1.clock.count) }
+    isFull = count == limit || count > 0 && bytes > ControlLimits.entryBytesPerList
+    if !isFull { count += 1 }
+    return !isFull
+  }
+}
+
+extension Version {
+  fileprivate var hex: String { Hex.encode(bytes) }
+}
+
+extension KeyInfo {
+  fileprivate init(_ entries: [Entry], _ database: Hyperdb<FileStorage>) {
+    self.init(
+      winner: Entry.winner(of: entries).map { EntryInfo($0, database) },
+      entries: entries.map { EntryInfo($0, database) })
+  }
+}
+
+extension EntryInfo {
+  fileprivate init(_ entry: Entry, _ database: Hyperdb<FileStorage>) {
+    let text = entry.value.flatMap { String(validating: $0, as: UTF8.self) }
+    var clock: [String: UInt64] = [:]
+    for (key, count) in zip(database.writerKeys, entry.clock) where count > 0 { clock[key.hex] = count }
+    self.init(
+      key: entry.keyText, text: text,
+      base64: text == nil ? entry.value.map { Data($0).base64EncodedString() } : nil,
+      deleted: entry.isDeleted, feed: entry.feed.hex, seq: entry.seq, clock: clock)
+  }
+}

@@ -1,0 +1,66 @@
+package import Hypercore
+
+/// One node's copies of feeds, their storage kept when they are opened anew.
+package final class FeedStore {
+  /// The own writer's secret key, as stored.
+  private let secretKey: [UInt8]?
+  /// The own writer's feed.
+  package let own: PublicKey?
+  private var storage: [PublicKey: FeedFiles<MemoryStorage>] = [:]
+  package private(set) var feeds: [PublicKey: Feed<MemoryStorage>] = [:]
+
+  /// - Parameter secretKey: of the own writer, 64 bytes; without, nothing can be written.
+  package init(secretKey: [UInt8]?) {
+    self.secretKey = secretKey
+    own = secretKey.flatMap { PublicKey($0[32...]) }
+  }
+
+  /// A secret key as stored, of a pair made from a byte.
+  package static func secretKey(_ number: UInt8) -> [UInt8] {
+    let seed = [UInt8](repeating: number, count: 32)
+    return seed + seed.withUnsafeBytes { KeyPair(seed: $0).publicKey.bytes }
+  }
+
+  /// Makes all durable and forgets what is open.
+  package func close() throws {
+    for feed in feeds.values { try feed.flush(durable: true) }
+    feeds = [:]
+  }
+
+  package func feed(_ key: PublicKey) throws -> Feed<MemoryStorage> {
+    if let feed = feeds[key] { return feed }
+    let files = try storage[key] ?? FeedFiles { (_) throws(StorageError) in MemoryStorage() }
+    storage[key] = files
+    let feed: Feed<MemoryStorage>
+    if let secretKey, let pair = KeyPair.stored(secretKey), pair.publicKey == key {
+      feed = try Feed(files: files, keyPair: pair, storeSecretKey: false)
+    } else {
+      feed = try Feed(files: files, key: key)
+    }
+    feeds[key] = feed
+    return feed
+  }
+
+  /// Takes over one block, verified.
+  package func take(_ index: UInt64, of key: PublicKey, from other: FeedStore) throws {
+    let theirs = try other.feed(key)
+    let mine = try feed(key)
+    let proof = try theirs.proof(
+      of: index, digest: mine.digest(of: index), hashOnly: false, remoteTree: SparseBitfield())
+    try mine.put(theirs.block(at: index), at: index, proof: proof)
+  }
+
+  /// Blocks of some feeds that the other has and this one has not.
+  package func missing(
+    _ keys: some Sequence<PublicKey>, from other: FeedStore
+  ) throws -> [(key: PublicKey, index: UInt64)] {
+    var missing: [(PublicKey, UInt64)] = []
+    for key in keys {
+      let (mine, theirs) = (try feed(key), try other.feed(key))
+      for index in 0..<theirs.length where theirs.has(index) && !mine.has(index) {
+        missing.append((key, index))
+      }
+    }
+    return missing
+  }
+}
