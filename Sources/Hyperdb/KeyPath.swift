@@ -11,7 +11,7 @@ struct KeyPath: Equatable {
   private static let valuesPerComponent = 32
 
   /// SipHash-2-4 under a key of zeros, of each component.
-  private var hashes: [UInt64] = []
+  private var hashes: [UInt64]
   /// The last value, where it is not part of a component: the terminator.
   private(set) var isTerminated: Bool
   /// Number of values, without the terminator; less than whole components for the start of a path.
@@ -19,7 +19,9 @@ struct KeyPath: Equatable {
 
   /// - Parameter terminated: a key's own path; without, that of all keys below it.
   init(_ key: ArraySlice<UInt8>, terminated: Bool) {
-    for component in Self.components(of: key) { hashes.append(Self.hash(component)) }
+    var hashes: [UInt64] = []
+    Self.forEachComponent(of: key) { hashes.append(Self.hash($0)) }
+    self.hashes = hashes
     isTerminated = terminated
     valueCount = hashes.count * Self.valuesPerComponent
   }
@@ -28,8 +30,8 @@ struct KeyPath: Equatable {
 
   subscript(_ position: Int) -> UInt8 {
     if position == valueCount { return Self.terminator }
-    let (component, place) = position.quotientAndRemainder(dividingBy: Self.valuesPerComponent)
-    return UInt8(truncatingIfNeeded: hashes[component] >> UInt64(2 * place)) & 3
+    // 32 values, of two bits each, are one hash.
+    return UInt8(truncatingIfNeeded: hashes[position >> 5] >> UInt64(2 * (position & 31))) & 3
   }
 
   /// Which path an iteration comes to first, by their first values: below 0 for this one, above for the other, 0
@@ -65,20 +67,28 @@ struct KeyPath: Equatable {
   }
 
   /// What is between slashes, but for one at either end.
-  private static func components(of key: ArraySlice<UInt8>) -> [ArraySlice<UInt8>] {
-    var components = key.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
-    if components.first?.isEmpty == true { components.removeFirst() }
-    if components.last?.isEmpty == true { components.removeLast() }
-    return components
+  private static func forEachComponent(of key: ArraySlice<UInt8>, _ body: (ArraySlice<UInt8>) -> Void) {
+    let slash = UInt8(ascii: "/")
+    guard key.contains(where: { $0 != slash }) || key.count > 1 else { return }
+    var key = key
+    if key.first == slash { key.removeFirst() }
+    if key.last == slash { key.removeLast() }
+    var start = key.startIndex
+    for place in key.indices where key[place] == slash {
+      body(key[start..<place])
+      start = place + 1
+    }
+    body(key[start...])
   }
 
   private static func hash(_ component: ArraySlice<UInt8>) -> UInt64 {
-    let key = [UInt8](repeating: 0, count: 16)
     var output: UInt64 = 0
     withUnsafeMutableBytes(of: &output) { output in
-      component.withUnsafeBufferPointer { bytes in
-        _ = crypto_shorthash(
-          output.octets, UnsafeRawBufferPointer(bytes).octets, UInt64(bytes.count), key)
+      withUnsafeBytes(of: (UInt64(0), UInt64(0))) { key in
+        component.withUnsafeBufferPointer { bytes in
+          _ = crypto_shorthash(
+            output.octets, UnsafeRawBufferPointer(bytes).octets, UInt64(bytes.count), key.octets)
+        }
       }
     }
     return UInt64(littleEndian: output)

@@ -72,55 +72,47 @@ public struct Snapshot<Storage: RandomAccessStorage> {
   /// all keys below it are found.
   ///
   /// An entry covers all that it has seen: what it does not lead to any more was replaced. So of entries for the
-  /// same part of a path, those that another has seen are left out.
+  /// same part of a path, those that another has seen are left out, and what several heads have seen is looked for by
+  /// way of the first of them alone.
   ///
   /// Source: hyperdb 3.5.0 `lib/get.js`.
   func find(_ path: KeyPath) throws(HyperdbError) -> [TrieNode] {
     var results: [TrieNode] = []
     var allowance = HyperdbLimits.lookupEntries
-    var waiting = heads.reversed().map { (node: $0, position: 0) }
-    search: while let (node, start) = waiting.popLast() {
-      var head = node
-      var position = start
+    var visited = Visits()
+    var waiting: [(node: TrieNode, position: Int, head: Int)] = []
+    for (place, head) in heads.enumerated().reversed() { waiting.append((head, 0, place)) }
+    search: while let (start, from, place) = waiting.popLast() {
+      var node = start
+      var position = from
+      guard visited.isNew(node, position, others: !waiting.isEmpty) else { continue }
       while position < path.count {
         let value = path[position]
-        if head.path[position] != value {
-          let pointers = head.trie.pointers(at: position, value: value)
-          guard let first = pointers.first else { continue search }
-          head = try database.node(first, at: position, value: value, allowance: &allowance)
-          if pointers.count > 1, value != KeyPath.terminator {
-            var forks = [head]
-            for pointer in pointers.dropFirst() {
-              forks.append(try database.node(pointer, at: position, value: value, allowance: &allowance))
-            }
-            Self.removeSeen(&forks) { _, _ in true }
-            head = forks.removeFirst()
-            for fork in forks { waiting.append((fork, position + 1)) }
-          } else {
-            for pointer in pointers.dropFirst() {
-              let fork = try database.node(pointer, at: position, value: value, allowance: &allowance)
-              waiting.append((fork, position + 1))
-            }
+        if node.path[position] != value {
+          guard let (first, others) = node.trie.pointers(at: position, value: value) else { continue search }
+          var forks: [TrieNode] = []
+          for pointer in [first] + others {
+            let fork = try database.node(pointer, at: position, value: value, allowance: &allowance)
+            if !heads[..<place].contains(where: { $0.hasSeen(fork) }) { forks.append(fork) }
           }
+          if forks.count > 1, value != KeyPath.terminator { TrieNode.removeSeen(&forks) { _, _ in true } }
+          guard let next = forks.first else { continue search }
+          for fork in forks.dropFirst() { waiting.append((fork, position + 1, place)) }
+          guard visited.isNew(next, position + 1, others: !waiting.isEmpty) else { continue search }
+          node = next
         }
         position += 1
       }
-      results.append(head)
+      results.append(node)
       // Other keys with the same hash.
       guard path.isTerminated else { continue }
       let (end, value) = (path.count - 1, path[path.count - 1])
-      for pointer in head.trie.pointers(at: end, value: value) {
+      guard let (first, others) = node.trie.pointers(at: end, value: value) else { continue }
+      for pointer in [first] + others {
         results.append(try database.node(pointer, at: end, value: value, allowance: &allowance))
       }
     }
-    if results.count > 1 { Self.removeSeen(&results) { !path.isTerminated || $0.key == $1.key } }
+    if results.count > 1 { TrieNode.removeSeen(&results) { !path.isTerminated || $0.key == $1.key } }
     return results
-  }
-
-  /// Leaves each entry once, and only those that no other, if it is comparable, has seen.
-  private static func removeSeen(_ nodes: inout [TrieNode], _ areComparable: (TrieNode, TrieNode) -> Bool) {
-    var kept: [TrieNode] = []
-    for node in nodes where !kept.contains(where: { $0.pointer == node.pointer }) { kept.append(node) }
-    nodes = kept.filter { node in !kept.contains { $0.hasSeen(node) && areComparable($0, node) } }
   }
 }

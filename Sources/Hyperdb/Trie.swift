@@ -12,41 +12,42 @@ struct Pointer: Hashable {
 /// Source: hyperdb 3.5.0 `lib/trie-encoding.js`.
 struct Trie: Equatable {
   /// Values at a position: four of two bits, and the terminator.
-  static let values = 5
+  static let values: UInt8 = 5
 
-  /// One position: pointers by value.
-  struct Bucket {
+  /// A pointer, and for which value at which position it stands.
+  struct Item {
     var position: Int
-    var pointers: [[Pointer]]
-
-    init(position: Int, isEmpty: Bool = false) {
-      self.position = position
-      pointers = isEmpty ? [] : Array(repeating: [], count: Trie.values)
-    }
+    var value: UInt8
+    var pointer: Pointer
   }
 
   let encoded: [UInt8]
   /// The writers by the numbers that this trie has for them, which are its own writer's.
   private let writers: [Int]
 
-  /// Encodes buckets, which are in order of their positions.
-  init(_ buckets: [Bucket], _ feeds: FeedList) {
+  /// Encodes pointers, which are in order of position and value.
+  init(_ items: [Item], _ feeds: FeedList) {
     writers = feeds.writers
     var bytes: [UInt8] = []
-    for bucket in buckets {
-      Varint.append(UInt64(bucket.position), to: &bytes)
+    bytes.reserveCapacity(6 * items.count)
+    var start = 0
+    while start < items.count {
+      let position = items[start].position
+      var end = start
       var bits: UInt64 = 0
-      for (value, pointers) in bucket.pointers.enumerated() where !pointers.isEmpty {
-        bits |= 1 << UInt64(value)
+      while end < items.count, items[end].position == position {
+        bits |= 1 << UInt64(items[end].value)
+        end += 1
       }
+      Varint.append(UInt64(position), to: &bytes)
       Varint.append(bits, to: &bytes)
-      for pointers in bucket.pointers {
-        for (place, pointer) in pointers.enumerated() {
-          Varint.append(
-            UInt64(feeds.positions[pointer.writer]) * 2 + (place < pointers.count - 1 ? 1 : 0), to: &bytes)
-          Varint.append(pointer.seq, to: &bytes)
-        }
+      for place in start..<end {
+        let item = items[place]
+        let more: UInt64 = place + 1 < end && items[place + 1].value == item.value ? 1 : 0
+        Varint.append(UInt64(feeds.positions[item.pointer.writer]) * 2 + more, to: &bytes)
+        Varint.append(item.pointer.seq, to: &bytes)
       }
+      start = end
     }
     encoded = bytes
   }
@@ -61,79 +62,108 @@ struct Trie: Equatable {
     encoded = bytes
     writers = feeds.writers
     var last = -1
-    var reader = ByteReader(bytes[...])
-    while !reader.isAtEnd {
-      guard let bucket = readBucket(&reader, skippingBelow: 0), bucket.position > last,
-        bucket.position < pathCount,
-        bucket.pointers.allSatisfy({ $0.allSatisfy(isValid) })
-      else { return nil }
-      last = bucket.position
-    }
-  }
-
-  /// The first bucket at a position or behind it.
-  func firstBucket(from position: Int) -> Bucket? {
-    var reader = ByteReader(encoded[...])
-    while !reader.isAtEnd, let bucket = readBucket(&reader, skippingBelow: position) {
-      if bucket.position >= position { return bucket }
-    }
-    return nil
-  }
-
-  /// The pointers at a position for one value, in order; none where there is no such bucket.
-  func pointers(at position: Int, value: UInt8) -> [Pointer] {
-    var pointers: [Pointer] = []
-    var reader = ByteReader(encoded[...])
-    while let found = reader.varint(), found <= UInt64(position), let bits = reader.varint() {
-      for candidate in 0..<Self.values where bits & (1 << UInt64(candidate)) != 0 {
-        let isWanted = found == UInt64(position) && candidate == value
-        while let writer = reader.varint(), let seq = reader.varint() {
-          if isWanted { pointers.append(Pointer(writer: writers[Int(writer >> 1)], seq: seq)) }
-          if writer & 1 == 0 { break }
-        }
+    var cursor = Cursor(self)
+    while let position = cursor.nextBucket() {
+      guard position > last, position < pathCount else { return nil }
+      last = position
+      while let item = cursor.nextItem() {
+        guard isValid(item.pointer) else { return nil }
       }
     }
-    return pointers
+    guard cursor.isComplete else { return nil }
   }
 
-  /// Finds buckets at ever higher positions without beginning anew each time.
+  /// The pointers at the first position from this one on that has any.
+  func firstBucket(from position: Int) -> (position: Int, items: [Item])? {
+    var cursor = Cursor(self)
+    guard let found = cursor.bucket(from: position) else { return nil }
+    var items: [Item] = []
+    while let item = cursor.nextItem() { items.append(item) }
+    return (found, items)
+  }
+
+  /// The first position from this one on that has pointers.
+  func firstPosition(from position: Int) -> Int? {
+    var cursor = Cursor(self)
+    return cursor.bucket(from: position)
+  }
+
+  /// The pointers at a position for one value, in order: the first, and the others.
+  func pointers(at position: Int, value: UInt8) -> (first: Pointer, others: [Pointer])? {
+    var cursor = Cursor(self)
+    guard cursor.bucket(from: position) == position else { return nil }
+    var first: Pointer?
+    var others: [Pointer] = []
+    while let item = cursor.nextItem() {
+      if item.value > value { break }
+      if item.value < value { continue }
+      if first == nil { first = item.pointer } else { others.append(item.pointer) }
+    }
+    return first.map { ($0, others) }
+  }
+
+  func hasPointers(at position: Int, value: UInt8) -> Bool {
+    pointers(at: position, value: value) != nil
+  }
+
+  /// Reads a trie from its beginning to its end.
   struct Cursor {
     private let trie: Trie
     private var reader: ByteReader
-    /// The last bucket read; beyond all positions at the end.
-    private var next = Bucket(position: -1, isEmpty: true)
+    private var position = -1
+    /// The values of the bucket that have not been read.
+    private var bits: UInt64 = 0
+    private var isBroken = false
 
     init(_ trie: Trie) {
       self.trie = trie
       reader = ByteReader(trie.encoded[...])
     }
 
-    /// The bucket at a position, which is higher than that of the call before.
-    mutating func bucket(at position: Int) -> Bucket? {
-      while next.position < position {
-        next =
-          (reader.isAtEnd ? nil : trie.readBucket(&reader, skippingBelow: position))
-          ?? Bucket(position: .max, isEmpty: true)
-      }
-      return next.position == position ? next : nil
-    }
-  }
+    /// Everything was read, and made sense.
+    var isComplete: Bool { !isBroken && reader.isAtEnd }
 
-  /// - Parameter skipped: at positions below this one, pointers are read over and not kept.
-  private func readBucket(_ reader: inout ByteReader, skippingBelow skipped: Int) -> Bucket? {
-    guard let position = reader.varint(), let bits = reader.varint(), position < 1 << 20,
-      bits < 1 << UInt64(Self.values)
-    else { return nil }
-    let isKept = Int(position) >= skipped
-    var bucket = Bucket(position: Int(position), isEmpty: !isKept)
-    for value in 0..<Self.values where bits & (1 << UInt64(value)) != 0 {
-      while true {
-        guard let writer = reader.varint(), let seq = reader.varint(), writer >> 1 < UInt64(writers.count)
-        else { return nil }
-        if isKept { bucket.pointers[value].append(Pointer(writer: writers[Int(writer >> 1)], seq: seq)) }
-        if writer & 1 == 0 { break }
+    /// Passes over the rest of a bucket, and goes into the next.
+    ///
+    /// - Returns: its position, or `nil` at the end.
+    mutating func nextBucket() -> Int? {
+      while bits != 0 { _ = nextItem() }
+      guard !isBroken, !reader.isAtEnd else { return nil }
+      guard let position = reader.varint(), let bits = reader.varint(), position < 1 << 20,
+        bits < 1 << UInt64(Trie.values)
+      else {
+        isBroken = true
+        return nil
       }
+      self.position = Int(position)
+      self.bits = bits
+      return self.position
     }
-    return bucket
+
+    /// Goes into the first bucket at a position or behind it, which is that of the call before where that is not
+    /// passed.
+    mutating func bucket(from position: Int) -> Int? {
+      if self.position >= position { return self.position == .max ? nil : self.position }
+      while let found = nextBucket() {
+        if found >= position { return found }
+      }
+      self.position = .max
+      return nil
+    }
+
+    /// The next pointer of the bucket, or `nil` after the last.
+    mutating func nextItem() -> Item? {
+      guard bits != 0 else { return nil }
+      let value = UInt8(bits.trailingZeroBitCount)
+      guard let writer = reader.varint(), let seq = reader.varint(), writer >> 1 < UInt64(trie.writers.count)
+      else {
+        isBroken = true
+        bits = 0
+        return nil
+      }
+      if writer & 1 == 0 { bits &= bits - 1 }
+      return Item(
+        position: position, value: value, pointer: Pointer(writer: trie.writers[Int(writer >> 1)], seq: seq))
+    }
   }
 }

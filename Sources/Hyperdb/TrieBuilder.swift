@@ -4,14 +4,14 @@ import Hypercore
 ///
 /// Source: hyperdb 3.5.0 `lib/put.js`.
 struct TrieBuilder<Storage: RandomAccessStorage> {
-  typealias Node = TrieNode
-
   private let database: Hyperdb<Storage>
   private let key: [UInt8]
   private let path: KeyPath
-  private var buckets: [Trie.Bucket] = []
+  /// In order of position and value.
+  private var items: [Trie.Item] = []
   /// Entries that share the path before a position.
-  private var waiting: [(node: Node, position: Int)] = []
+  private var waiting: [(node: TrieNode, position: Int)] = []
+  private var visited = Visits()
   private var allowance = HyperdbLimits.lookupEntries
 
   init(_ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath) {
@@ -23,55 +23,91 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   /// - Parameters:
   ///   - heads: the entries that are newest when this one is written.
   ///   - feeds: the numbering of the writer that writes it.
-  consuming func build(over heads: [Node], _ feeds: FeedList) throws(HyperdbError) -> Trie {
+  consuming func build(over heads: [TrieNode], _ feeds: FeedList) throws(HyperdbError) -> Trie {
     waiting = heads.reversed().map { ($0, 0) }
     while let (node, position) = waiting.popLast() { try walk(from: node, position: position) }
-    return Trie(buckets, feeds)
+    try removeSeen()
+    return Trie(items, feeds)
+  }
+
+  /// An entry is one of many for the same part of the path. The reference keeps all, and a database to which many write
+  /// slows down for good; here, beyond a bound, those go that another of them has seen, as readers would leave out.
+  private mutating func removeSeen() throws(HyperdbError) {
+    var start = 0
+    while start < items.count {
+      var end = start
+      while end < items.count, items[end].position == items[start].position,
+        items[end].value == items[start].value
+      {
+        end += 1
+      }
+      if end - start > HyperdbLimits.bucketPointers {
+        var nodes: [TrieNode] = []
+        for item in items[start..<end] { nodes.append(try database.node(item.pointer)) }
+        let isEnd = items[start].value == KeyPath.terminator
+        TrieNode.removeSeen(&nodes) { !isEnd || $0.key == $1.key }
+        let (position, value) = (items[start].position, items[start].value)
+        items.replaceSubrange(
+          start..<end, with: nodes.map { Trie.Item(position: position, value: value, pointer: $0.pointer) })
+        end = start + nodes.count
+      }
+      start = end
+    }
   }
 
   /// Goes along the path from one entry to the next that shares more of it, and points to all that turns off.
-  private mutating func walk(from start: Node, position: Int) throws(HyperdbError) {
+  private mutating func walk(from start: TrieNode, position: Int) throws(HyperdbError) {
     var head = start
     var cursor = Trie.Cursor(head.trie)
+    guard visited.isNew(head, position, others: !waiting.isEmpty) else { return }
     for position in position..<path.count {
       let value = path[position]
-      let bucket = cursor.bucket(at: position)
-      if let bucket { try copy(bucket, except: value) }
+      var first: Pointer?
+      var others: [Pointer] = []
+      if cursor.bucket(from: position) == position {
+        while let item = cursor.nextItem() {
+          if item.value != value {
+            push(item.pointer, value: item.value, at: position)
+          } else if first == nil {
+            first = item.pointer
+          } else {
+            others.append(item.pointer)
+          }
+          // At the end of the path are other keys with the same hash, and older entries of this key.
+          if value == KeyPath.terminator, item.value == value, try database.node(item.pointer).key != key {
+            push(item.pointer, value: value, at: position)
+          }
+        }
+      }
       let headValue = head.path[position]
       if headValue == value && (headValue != KeyPath.terminator || head.key == key) { continue }
-      push(Pointer(writer: head.writer, seq: head.seq), value: headValue, at: position)
-      guard let pointers = bucket?.pointers[Int(value)], let first = pointers.first else { return }
-      for pointer in pointers.dropFirst() {
-        let other = try database.node(pointer, at: position, value: value, allowance: &allowance)
-        waiting.append((other, position + 1))
-      }
+      push(head.pointer, value: headValue, at: position)
+      guard let first else { return }
       head = try database.node(first, at: position, value: value, allowance: &allowance)
+      if !others.isEmpty {
+        var forks = [head]
+        for pointer in others {
+          forks.append(try database.node(pointer, at: position, value: value, allowance: &allowance))
+        }
+        if visited.count > HyperdbLimits.allWaysEntries, value != KeyPath.terminator {
+          TrieNode.removeSeen(&forks) { _, _ in true }
+        }
+        head = forks[0]
+        for fork in forks.dropFirst() { waiting.append((fork, position + 1)) }
+      }
+      guard visited.isNew(head, position + 1, others: !waiting.isEmpty) else { return }
       cursor = Trie.Cursor(head.trie)
     }
   }
 
-  private mutating func copy(_ bucket: Trie.Bucket, except value: UInt8) throws(HyperdbError) {
-    for (other, pointers) in bucket.pointers.enumerated() {
-      if value != KeyPath.terminator {
-        if other == value { continue }
-        for pointer in pointers { push(pointer, value: UInt8(other), at: bucket.position) }
-      } else {
-        // At the end of the path are other keys with the same hash, and older entries of this key.
-        for pointer in pointers where try database.node(pointer).key != key {
-          push(pointer, value: UInt8(other), at: bucket.position)
-        }
-      }
-    }
-  }
-
   private mutating func push(_ pointer: Pointer, value: UInt8, at position: Int) {
-    var place = buckets.endIndex
-    while place > 0, buckets[place - 1].position >= position { place -= 1 }
-    if place == buckets.endIndex || buckets[place].position != position {
-      buckets.insert(Trie.Bucket(position: position), at: place)
+    var place = items.endIndex
+    while place > 0, (items[place - 1].position, items[place - 1].value) > (position, value) { place -= 1 }
+    var earlier = place
+    while earlier > 0, items[earlier - 1].position == position, items[earlier - 1].value == value {
+      if items[earlier - 1].pointer == pointer { return }
+      earlier -= 1
     }
-    if !buckets[place].pointers[Int(value)].contains(pointer) {
-      buckets[place].pointers[Int(value)].append(pointer)
-    }
+    items.insert(Trie.Item(position: position, value: value, pointer: pointer), at: place)
   }
 }

@@ -88,16 +88,15 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   ///
   /// - Returns: `false` where there is no further position.
   private mutating func descend(_ node: Node, from position: Int) throws(HyperdbError) -> Bool {
-    guard let bucket = node.trie.firstBucket(from: position) else { return false }
-    let position = bucket.position
+    guard let (position, items) = node.trie.firstBucket(from: position) else { return false }
     let own = node.path[position]
     for value in order(at: position) {
-      let pointers = bucket.pointers[Int(value)]
+      let pointers = items.lazy.filter { $0.value == value }.map(\.pointer)
       if value == own {
         stack.append(
           pointers.isEmpty
             ? .node(node, position: position + 1) : .path(node.path.diverted(at: position, to: value)))
-      } else if pointers.count > 1 {
+      } else if pointers.dropFirst().first != nil {
         stack.append(.path(node.path.diverted(at: position, to: value)))
       } else if let pointer = pointers.first {
         stack.append(
@@ -119,7 +118,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
       let leadsOn = nodes.contains { node in
         guard position < node.path.count else { return false }
         if node.path[position] == value { return true }
-        return !node.trie.pointers(at: position, value: value).isEmpty
+        return node.trie.hasPointers(at: position, value: value)
       }
       if leadsOn { stack.append(.path(path.diverted(at: position, to: value))) }
     }
@@ -139,7 +138,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
 
   /// The first position from which more than one way can go on, or where a path ends.
   private static func fork(_ nodes: [Node], from start: Int) -> Int {
-    let end = nodes.reduce(.max) { min($0, $1.trie.firstBucket(from: start)?.position ?? $1.path.count - 1) }
+    let end = nodes.reduce(.max) { min($0, $1.trie.firstPosition(from: start) ?? $1.path.count - 1) }
     var position = start
     while position < end {
       let value = nodes[0].path[position]

@@ -31,6 +31,13 @@ final class TrieNode {
   func hasSeen(_ other: TrieNode) -> Bool {
     other.writer < clock.count && clock[other.writer] > other.seq && other !== self
   }
+
+  /// Leaves each entry once, and only those that no other, if it is comparable, has seen.
+  static func removeSeen(_ nodes: inout [TrieNode], _ areComparable: (TrieNode, TrieNode) -> Bool) {
+    var kept: [TrieNode] = []
+    for node in nodes where !kept.contains(where: { $0.pointer == node.pointer }) { kept.append(node) }
+    nodes = kept.filter { node in !kept.contains { $0.hasSeen(node) && areComparable($0, node) } }
+  }
 }
 
 /// Entries kept decoded: the newest, and those used of late. Bounded in number and bytes.
@@ -49,8 +56,8 @@ struct NodeCache {
 
   mutating func keep(_ node: TrieNode) {
     if young.count >= HyperdbLimits.cachedEntries || youngBytes >= HyperdbLimits.cachedBytes {
-      old = young
-      young = [:]
+      swap(&old, &young)
+      young.removeAll(keepingCapacity: true)
       youngBytes = 0
     }
     young[Self.name(node.pointer)] = node
@@ -66,5 +73,25 @@ struct NodeCache {
   /// A feed has at most 2^40 blocks, and a database at most 256 writers.
   private static func name(_ pointer: Pointer) -> UInt64 {
     UInt64(pointer.writer) << 40 | pointer.seq
+  }
+}
+
+/// Entries that a look-up went on from, and where: several ways can lead to the same.
+struct Visits {
+  private struct Visit: Hashable {
+    var pointer: Pointer
+    var position: Int
+  }
+
+  private var visits: Set<Visit> = []
+
+  var count: Int { visits.count }
+
+  /// Whether an entry is gone on from for the first time.
+  ///
+  /// - Parameter others: there are further ways still to be gone; as long as there never were, nothing is noted.
+  mutating func isNew(_ node: TrieNode, _ position: Int, others: Bool) -> Bool {
+    if visits.isEmpty && !others { return true }
+    return visits.insert(Visit(pointer: node.pointer, position: position)).inserted
   }
 }

@@ -104,7 +104,7 @@ struct ManyWritersFlowTests {
     #expect(!again.new)
   }
 
-  @Test("Devices that write while they are apart converge, killed or not, and conflicts look the same everywhere")
+  @Test("Devices that write while they are apart converge, killed or not; conflicts look the same on all")
   func apart() async throws {
     let hypha = try await hypha(devices: 2)
     try await authorize(0, of: hypha, by: hypha.laptop)

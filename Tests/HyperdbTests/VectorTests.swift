@@ -271,18 +271,20 @@ struct VectorTests {
   }
 
   /// An entry's fields, and the pointers of its trie by position and value, in no order.
-  private func plain(_ block: [UInt8]) throws -> (StoredEntry, [[Set<Pointer>]]) {
+  private func plain(_ block: [UInt8]) throws -> (StoredEntry, Set<[Int]>) {
     var entry = try #require(StoredEntry(decoding: block))
     let feeds = FeedList(seq: 0, keys: [], writers: Array(0..<HyperdbLimits.writers))
     let trie = try #require(Trie(decoding: entry.trie, feeds, pathCount: .max) { _ in true })
     entry.trie = []
-    var buckets: [[Set<Pointer>]] = []
+    var items: Set<[Int]> = []
     var position = 0
     while let bucket = trie.firstBucket(from: position) {
-      buckets.append([[Pointer(writer: bucket.position, seq: 0)]] + bucket.pointers.map { Set($0) })
+      for item in bucket.items {
+        items.insert([item.position, Int(item.value), item.pointer.writer, Int(item.pointer.seq)])
+      }
       position = bucket.position + 1
     }
-    return (entry, buckets)
+    return (entry, items)
   }
 
   @Test("what the reference wrote on disk opens and answers the same", arguments: onDisk)
