@@ -30,6 +30,11 @@ public struct Daemon: Sendable {
   public func run() async throws -> End {
     // Taken before anything else, so that a signal during start-up is not lost.
     let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+    if let limit = DescriptorLimit.raise() {
+      logger.warning(
+        "This process may open few files: a hypha with many devices needs more; raise LimitNOFILE",
+        metadata: ["limit": "\(limit)"])
+    }
     let (failures, failed) = AsyncStream.makeStream(of: NodeError.self)
     let folder = try StateFolder(configuration.node.stateFolder)
     let nodeLoops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
