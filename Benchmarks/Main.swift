@@ -37,6 +37,10 @@ enum HyphaBench {
     case ("--prepare", 3):
       print(try Workload.prepare(arguments[1], Int(arguments[2]) ?? 0))
       return 0
+    case ("--database", 4):
+      try SharedDatabase.make(
+        arguments[1], keys: Int(arguments[2]) ?? 0, writers: Int(arguments[3]) ?? 0)
+      return 0
     case ("--clone", 6):
       print(
         try Workload.clone(
@@ -65,10 +69,15 @@ enum HyphaBench {
       default: words = argument
       }
     }
+    var template = Array((parent + "/hypha-bench-XXXXXX").utf8CString)
+    guard mkdtemp(&template) != nil else { throw BenchError(system: "make a folder in \(parent)") }
+    let run = String(decoding: template.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+    defer { remove(folder: run) }
+    mkdir(run + "/shared", 0o700)
     var report = Report()
     print(Report.heading)
     for workload in Workload.all where isLimit(workload) || workload.name.contains(words) {
-      report.add(workload, try measured(workload, in: parent, scale))
+      report.add(workload, try measured(workload, in: run, scale))
       print(report.lastLine)
       fflush(nil)
     }
@@ -80,12 +89,9 @@ enum HyphaBench {
     workload.name.hasPrefix("limit")
   }
 
-  private static func measured(_ workload: Workload, in parent: String, _ scale: Double) throws -> Measurement
-  {
-    var template = Array((parent + "/hypha-bench-XXXXXX").utf8CString)
-    guard mkdtemp(&template) != nil else { throw BenchError(system: "make a folder in \(parent)") }
-    let folder = String(
-      decoding: template.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+  private static func measured(_ workload: Workload, in run: String, _ scale: Double) throws -> Measurement {
+    let folder = run + "/workload"
+    guard mkdir(folder, 0o700) == 0 else { throw BenchError(system: "make \(folder)") }
     defer { remove(folder: folder) }
     let output = try Child(["--measure", workload.name, folder, String(scale)]).output()
     let fields = output.split(separator: " ")

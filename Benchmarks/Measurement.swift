@@ -8,6 +8,8 @@ struct Measurement {
     /// 10^6 bytes a second.
     case megabytes = "MB/s"
     case milliseconds = "ms"
+    /// 10^6 bytes.
+    case memory = "MB"
   }
 
   var value: Double

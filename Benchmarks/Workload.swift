@@ -16,7 +16,8 @@ struct Workload: Sendable {
   var goal = Goal.none
   /// The JavaScript reference with native libsodium, where libsodium signs 45,000/s and hashes 1 GB/s.
   var reference: Double?
-  /// - Parameter folder: where its files go; on the disk that is measured.
+  /// - Parameter folder: where its files go, on the disk that is measured; it is removed afterwards. What several
+  ///   workloads use is beside it.
   let run: @Sendable (_ folder: String, _ scale: Double) throws -> Measurement
 
   static let all = Self.limits + Self.feed + Self.replication + Self.trie
