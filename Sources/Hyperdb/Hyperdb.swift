@@ -29,6 +29,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   private let openFeed: FeedOpener
   private var cache = NodeCache()
   private var heads: [TrieNode] = []
+  /// Entries of a batch that are not in the feed yet, and the block of the first.
+  private var pending: (writer: Int, first: UInt64, nodes: [TrieNode])?
+  /// See ``HyperdbLimits/exactBlocks``.
+  var exactBlocks = HyperdbLimits.exactBlocks
 
   /// Opens a database; an empty feed that is writable becomes a new one, or a new writer of it.
   ///
@@ -219,6 +223,11 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   }
 
   func node(_ pointer: Pointer) throws(HyperdbError) -> TrieNode {
+    if let pending, pointer.writer == pending.writer, pointer.seq >= pending.first,
+      pointer.seq - pending.first < pending.nodes.count
+    {
+      return pending.nodes[Int(pointer.seq - pending.first)]
+    }
     if let node = cache.node(pointer) { return node }
     let writer = writers[pointer.writer]
     let node = try writer.makeNode(try writer.stored(pointer.seq), pointer.seq) { numbers[$0] }
@@ -332,30 +341,30 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     var clock = writers.map(\.visible)
     var heads = heads
     var blocks: [[UInt8]] = []
-    do throws(HyperdbError) {
-      for (entry, isCreation) in zip(entries, isCreation) {
-        let seq = first + UInt64(blocks.count)
-        if isCreation, !(try Snapshot(self, heads).isUnset(entry.key)) {
-          throw HyperdbError(.exists, "“\(String(decoding: entry.key, as: UTF8.self))” is set already")
-        }
-        var entry = entry
-        let path = KeyPath(entry.key[...], terminated: true)
-        let trie = try TrieBuilder(self, key: entry.key, path: path).build(over: heads, feeds)
-        clock[own.number] = seq + 1
-        entry.trie = trie.encoded
-        entry.clock = feeds.writers.map { clock[$0] }
-        entry.inflate = feeds.seq
-        if seq == feeds.seq { entry.feeds = feeds.keys }
-        let node = TrieNode(entry, path: path, trie: trie, writer: own.number, seq: seq, clock: clock)
-        cache.keep(node)
-        heads = [node]
-        blocks.append(entry.encoded)
+    pending = (own.number, first, [])
+    defer { pending = nil }
+    let keepsAll = clock.reduce(0, +) + UInt64(entries.count) <= exactBlocks
+    for (entry, isCreation) in zip(entries, isCreation) {
+      let seq = first + UInt64(blocks.count)
+      if isCreation, !(try Snapshot(self, heads).isUnset(entry.key)) {
+        throw HyperdbError(.exists, "“\(String(decoding: entry.key, as: UTF8.self))” is set already")
       }
-      try append(blocks, to: own.feed)
-    } catch {
-      cache.forget(writer: own.number, from: first)
-      throw error
+      var entry = entry
+      let path = KeyPath(entry.key[...], terminated: true)
+      let trie = try TrieBuilder(self, key: entry.key, path: path, keepsAll: keepsAll)
+        .build(over: heads, feeds)
+      clock[own.number] = seq + 1
+      entry.trie = trie.encoded
+      entry.clock = feeds.writers.map { clock[$0] }
+      entry.inflate = feeds.seq
+      if seq == feeds.seq { entry.feeds = feeds.keys }
+      let node = TrieNode(entry, path: path, trie: trie, writer: own.number, seq: seq, clock: clock)
+      pending?.nodes.append(node)
+      heads = [node]
+      blocks.append(entry.encoded)
     }
+    try append(blocks, to: own.feed)
+    for node in pending?.nodes ?? [] { cache.keep(node) }
     own.appended(feeds)
     self.heads = heads
     return first..<own.feed.length
@@ -385,6 +394,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     guard stored.key.count <= HyperdbLimits.keyBytes,
       stored.key.count(where: { $0 == UInt8(ascii: "/") }) < HyperdbLimits.keyComponents
     else { throw HyperdbError(.tooLarge, "a key of \(stored.key.count) bytes") }
+    // The path of the empty key is that of authorisations, which no list shows.
+    guard KeyPath(stored.key[...], terminated: true).count > 1 else {
+      throw HyperdbError(.badKey, "a key is empty, or a slash and nothing else")
+    }
     guard stored.value?.count ?? 0 <= HyperdbLimits.valueBytes else {
       throw HyperdbError(.tooLarge, "a value of \(stored.value?.count ?? 0) bytes")
     }

@@ -20,6 +20,8 @@ public struct HyperdbError: Error, Equatable, Sendable {
     case exists
     /// A version of another database, or of entries that are not here.
     case badVersion
+    /// A key that nothing can be put to.
+    case badKey
     /// Over one of ``HyperdbLimits``.
     case tooLarge
   }
@@ -52,11 +54,10 @@ public enum HyperdbLimits {
   /// Entries that one look-up may go through. The longest path has 4,129 values, and honest tries lead along it once
   /// for each head; one made to mislead could have more ways to the same entries than can ever be walked.
   static let lookupEntries = 32_768
-  /// Entries that a put goes through by all ways, as the reference does, before it leaves out ways that lead to nothing
-  /// newer than the others do.
-  static let allWaysEntries = 192
-  /// Pointers at one place of a trie that a put writes, before it leaves out those that another of them has seen.
-  static let bucketPointers = 32
+  /// Blocks of all feeds up to which a put makes the same trie as the reference would.
+  static let exactBlocks: UInt64 = 1024
+  /// Pointers at one place of a trie that are compared with each other; more are taken as they are.
+  static let bucketPointers = 4096
   /// Entries, without their values, that are kept decoded: in each of the cache's two generations.
   static let cachedEntries = 16_384
   /// Bytes of such entries, in each generation.

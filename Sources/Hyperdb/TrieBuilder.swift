@@ -12,9 +12,16 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   /// Entries that share the path before a position.
   private var waiting: [(node: TrieNode, position: Int)] = []
   private var visited = Visits()
+  /// There was more than one way.
+  private var isForked = false
+  private let keepsAll: Bool
   private var allowance = HyperdbLimits.lookupEntries
 
-  init(_ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath) {
+  /// - Parameter keepsAll: make the trie that the reference makes, with pointers also to what others for the same part of a
+  ///   path have seen. Without, those are left out, as readers leave them out: where many writers meet again and
+  ///   again, tries would grow with each time, and with them every write.
+  init(_ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath, keepsAll: Bool) {
+    self.keepsAll = keepsAll
     self.database = database
     self.key = key
     self.path = path
@@ -25,13 +32,13 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   ///   - feeds: the numbering of the writer that writes it.
   consuming func build(over heads: [TrieNode], _ feeds: FeedList) throws(HyperdbError) -> Trie {
     waiting = heads.reversed().map { ($0, 0) }
+    isForked = heads.count > 1
     while let (node, position) = waiting.popLast() { try walk(from: node, position: position) }
-    try removeSeen()
+    if isForked, !keepsAll { try removeSeen() }
     return Trie(items, feeds)
   }
 
-  /// An entry is one of many for the same part of the path. The reference keeps all, and a database to which many write
-  /// slows down for good; here, beyond a bound, those go that another of them has seen, as readers would leave out.
+  /// Leaves out pointers to what another one for the same part of a path has seen.
   private mutating func removeSeen() throws(HyperdbError) {
     var start = 0
     while start < items.count {
@@ -41,7 +48,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       {
         end += 1
       }
-      if end - start > HyperdbLimits.bucketPointers {
+      if (2...HyperdbLimits.bucketPointers).contains(end - start) {
         var nodes: [TrieNode] = []
         for item in items[start..<end] { nodes.append(try database.node(item.pointer)) }
         let isEnd = items[start].value == KeyPath.terminator
@@ -85,11 +92,12 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       guard let first else { return }
       head = try database.node(first, at: position, value: value, allowance: &allowance)
       if !others.isEmpty {
+        isForked = true
         var forks = [head]
         for pointer in others {
           forks.append(try database.node(pointer, at: position, value: value, allowance: &allowance))
         }
-        if visited.count > HyperdbLimits.allWaysEntries, value != KeyPath.terminator {
+        if !keepsAll, forks.count <= HyperdbLimits.bucketPointers, value != KeyPath.terminator {
           TrieNode.removeSeen(&forks) { _, _ in true }
         }
         head = forks[0]

@@ -64,12 +64,6 @@ struct NodeCache {
     youngBytes += node.cost
   }
 
-  /// Forgets entries of a writer that were made but not appended.
-  mutating func forget(writer: Int, from seq: UInt64) {
-    young = young.filter { $0.value.writer != writer || $0.value.seq < seq }
-    old = old.filter { $0.value.writer != writer || $0.value.seq < seq }
-  }
-
   /// A feed has at most 2^40 blocks, and a database at most 256 writers.
   private static func name(_ pointer: Pointer) -> UInt64 {
     UInt64(pointer.writer) << 40 | pointer.seq
@@ -84,8 +78,6 @@ struct Visits {
   }
 
   private var visits: Set<Visit> = []
-
-  var count: Int { visits.count }
 
   /// Whether an entry is gone on from for the first time.
   ///

@@ -97,6 +97,63 @@ struct HyperdbModelTests {
     }
   }
 
+  @Test("a batch of more entries than the cache keeps")
+  func largeBatch() throws {
+    let feed = try Feed(files: files(), keyPair: KeyPair())
+    let database = try Hyperdb(source: feed)
+    let count = 40_000
+    try database.batch((0..<count).map { .put(key: "k/\($0)", value: [UInt8($0 & 255)]) })
+    #expect(feed.length == UInt64(count) + 1)
+    for number in stride(from: 0, to: count, by: 997) {
+      #expect(try database.get("k/\(number)").map(\.value) == [[UInt8(number & 255)]])
+    }
+  }
+
+  @Test("a key is created once, and a batch that cannot be done changes nothing")
+  func creation() throws {
+    let feed = try Feed(files: files(), keyPair: KeyPair())
+    let database = try Hyperdb(source: feed)
+    try database.batch([.create(key: "a", value: [1]), .put(key: "b", value: [2])])
+    let length = feed.length
+    func expectExists(_ changes: [Hyperdb<MemoryStorage>.Change]) {
+      let error = #expect(throws: HyperdbError.self) { try database.batch(changes) }
+      #expect(error?.code == .exists)
+      #expect(feed.length == length)
+    }
+    expectExists([.create(key: "a", value: [3])])
+    expectExists([.put(key: "c", value: [4]), .create(key: "c", value: [5])])
+    #expect(try database.get("c").isEmpty)
+    try database.delete("a")
+    try database.batch([.create(key: "a", value: [6])])
+    #expect(try database.get("a").map(\.value) == [[6]])
+  }
+
+  @Test("a watch tells of changes below its prefix, and of no others")
+  func watch() throws {
+    let database = try Hyperdb(source: Feed(files: files(), keyPair: KeyPair()))
+    try database.put("posts/1", [1])
+    var watch = try Watch(database, prefix: "posts")
+    #expect(try !watch.hasChanged())
+    try database.put("profile", [1])
+    #expect(try !watch.hasChanged())
+    try database.put("posts/2", [1])
+    #expect(try watch.hasChanged())
+    #expect(try !watch.hasChanged())
+    try database.delete("posts/1")
+    #expect(try watch.hasChanged())
+  }
+
+  @Test("keys with slashes in any place stay apart")
+  func slashes() throws {
+    let database = try Hyperdb(source: Feed(files: files(), keyPair: KeyPair()))
+    let keys = ["a", "a/", "a//", "a//b", "a/b", "a/b/", "b", "///", "x/y", "x//y", "x/y/"]
+    for (place, key) in keys.enumerated() { try database.put(key, [UInt8(place)]) }
+    for (place, key) in keys.enumerated() {
+      #expect(try database.get(key).map(\.value) == [[UInt8(place)]], "\(key)")
+    }
+    #expect(try database.list().count == keys.count)
+  }
+
   @Test func refusals() throws {
     let feed = try Feed(files: files(), keyPair: KeyPair())
     let database = try Hyperdb(source: feed)
@@ -104,6 +161,10 @@ struct HyperdbModelTests {
     #expect(throws: HyperdbError.self) { try database.put(String(repeating: "k/", count: 300), [1]) }
     #expect(throws: HyperdbError.self) {
       try database.put("k", [UInt8](repeating: 0, count: HyperdbLimits.valueBytes + 1))
+    }
+    for key in ["", "/", "//"] {
+      let error = #expect(throws: HyperdbError.self) { try database.put(key, [1]) }
+      #expect(error?.code == .badKey)
     }
     #expect(feed.length == 1)
     let reader = try Hyperdb(source: Feed(files: files(), key: feed.key))

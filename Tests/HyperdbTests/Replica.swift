@@ -1,6 +1,7 @@
 import Hypercore
-import Hyperdb
 import TestSupport
+
+@testable import Hyperdb
 
 /// One node's copy of a database.
 final class Replica {
@@ -8,15 +9,21 @@ final class Replica {
 
   private let key: PublicKey
   private let store: FeedStore
+  private let exactBlocks: UInt64
   private(set) var database: Database
 
   /// - Parameters:
   ///   - key: of the first writer.
   ///   - secretKey: of the own writer, 64 bytes; without, the replica only reads.
-  init(_ key: PublicKey, secretKey: [UInt8]?) throws {
+  ///   - exactBlocks: blocks up to which tries are the reference's.
+  init(
+    _ key: PublicKey, secretKey: [UInt8]?, exactBlocks: UInt64 = HyperdbLimits.exactBlocks
+  ) throws {
     self.key = key
+    self.exactBlocks = exactBlocks
     store = FeedStore(secretKey: secretKey)
     database = try Self.database(key, store)
+    database.exactBlocks = exactBlocks
   }
 
   private static func database(_ key: PublicKey, _ store: FeedStore) throws -> Database {
@@ -32,6 +39,7 @@ final class Replica {
   func open() throws {
     try store.close()
     database = try Self.database(key, store)
+    database.exactBlocks = exactBlocks
   }
 
   /// Takes over one block, verified.

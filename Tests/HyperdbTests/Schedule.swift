@@ -27,12 +27,15 @@ struct Schedule: CustomStringConvertible {
   }
 
   var replicas: Int
+  /// Whether tries are those of the reference, or leave out what others have seen.
+  var isExact: Bool
   var steps: [Step]
 
   init(seed: UInt64) {
     var random = SeededRandom(seed)
     let replicas = Int.random(in: 1...8, using: &random)
     self.replicas = replicas
+    isExact = Bool.random(using: &random)
     let keys = ["a", "a/b", "a/b/c", "posts/1", "posts/2", "posts", "é", "x/y"].prefix(
       Int.random(in: 1...8, using: &random))
     func replica() -> Int { Int.random(in: 0..<replicas, using: &random) }
@@ -63,7 +66,8 @@ struct Schedule: CustomStringConvertible {
   }
 
   var description: String {
-    (["\(replicas) replicas"] + steps.map { "  \($0)" }).joined(separator: "\n")
+    (["\(replicas) replicas\(isExact ? "" : ", tries without what others have seen")"]
+      + steps.map { "  \($0)" }).joined(separator: "\n")
   }
 
   /// The smallest schedule that was found by leaving steps out and that still fails.
@@ -126,7 +130,7 @@ final class ScheduleRun {
     let pairs = Self.pairs.prefix(schedule.replicas)
     let keys = try pairs.map { try #require(PublicKey($0[32...])) }
     self.keys = keys
-    replicas = try pairs.map { try Replica(keys[0], secretKey: $0) }
+    replicas = try pairs.map { try Replica(keys[0], secretKey: $0, exactBlocks: schedule.isExact ? .max : 0) }
     copies = keys.map { Copy(prefixes: [$0: 1]) }
     for key in keys { blocks[key] = [Block(seen: [:], writers: [])] }
   }

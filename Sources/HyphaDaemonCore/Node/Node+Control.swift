@@ -29,6 +29,7 @@ extension Node: ControlService {
     case .noMemory: ControlError(.internalError, error.context)
     case .database(.exists): ControlError(.alreadyExists, error.context, field: "key")
     case .database(.badVersion): ControlError(.notFound, error.context, field: "at")
+    case .database(.badKey): ControlError(.invalidParams, error.context, field: "key")
     case .database(.tooLarge): ControlError(.limitReached, error.context)
     case .database: ControlError(.storageFailed, error.context)
     }
