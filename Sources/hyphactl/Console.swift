@@ -9,6 +9,12 @@ enum Console {
     write(Array((line + "\n").utf8), to: STDOUT_FILENO)
   }
 
+  /// Writes data as it is; on a terminal, so that what follows is on a line of its own.
+  static func print(bytes: [UInt8]) {
+    let needsNewline = isatty(STDOUT_FILENO) == 1 && bytes.last != UInt8(ascii: "\n")
+    write(needsNewline ? bytes + [UInt8(ascii: "\n")] : bytes, to: STDOUT_FILENO)
+  }
+
   /// Writes a line for the person.
   static func note(_ line: String) {
     write(Array((line + "\n").utf8), to: STDERR_FILENO)

@@ -13,8 +13,11 @@ struct Hyphactl: ParsableCommand {
       """,
     version: "hyphactl \(ControlAPI.release)",
     subcommands: [
-      Init.self, SetupCode.self, Status.self, Post.self, Posts.self, Delete.self, Peers.self, Connect.self,
-      Disconnect.self, Events.self, Wait.self, Version.self,
+      Init.self, SetupCode.self, Status.self, Post.self, Posts.self, Delete.self, Get.self, Put.self,
+      Unset.self,
+      List.self, History.self, Authorize.self, Peers.self, Connect.self, Disconnect.self, Events.self,
+      Wait.self,
+      Version.self,
     ])
 
   static func main() {

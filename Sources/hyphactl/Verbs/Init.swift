@@ -7,7 +7,8 @@ struct Init: ParsableCommand {
     abstract: "Make a hypha here, or keep one that exists.",
     discussion: """
       With --domain, makes this the origin node: a passphrase is generated and shown once, or taken from a file. With \
-      --hyphalink, makes this an always-on node, which keeps and serves a hypha but cannot write to it.
+      --hyphalink, makes this an always-on node, which keeps and serves a hypha but cannot write to it; with --writer too, \
+      a device with a writer of its own, which can post once another device has authorised it.
       """)
 
   @OptionGroup var shared: SharedOptions
@@ -26,8 +27,11 @@ struct Init: ParsableCommand {
       "Generate the passphrase, and write it to a new file that only you can read.", valueName: "file"))
   var generatePassphraseTo: String?
 
-  @Option(help: ArgumentHelp("Be an always-on node of this hypha.", valueName: "key"))
+  @Option(help: ArgumentHelp("Keep this hypha, which exists.", valueName: "key"))
   var hyphalink: String?
+
+  @Flag(help: "With --hyphalink: make a writer for this device.")
+  var writer = false
 
   @Option(help: ArgumentHelp("This device's name; the host's if not given.", valueName: "name"))
   var deviceName: String?
@@ -35,6 +39,9 @@ struct Init: ParsableCommand {
   func validate() throws {
     if hyphalink != nil, passphraseFile != nil || generatePassphraseTo != nil {
       throw ValidationError("--hyphalink has no passphrase: an always-on node holds no secret.")
+    }
+    if writer, hyphalink == nil {
+      throw ValidationError("--writer needs --hyphalink: the node that makes a hypha is its first writer.")
     }
     if passphraseFile != nil, generatePassphraseTo != nil {
       throw ValidationError("Give either --passphrase-file or --generate-passphrase-to.")
@@ -58,13 +65,21 @@ struct Init: ParsableCommand {
       let result = try daemon.call(
         NodeInitialise.self,
         NodeInitialise.Params(
-          domain: domain, passphrase: try passphrase(daemon), hyphalink: hyphalink, deviceName: deviceName))
+          domain: domain, passphrase: try passphrase(daemon), hyphalink: hyphalink, deviceName: deviceName,
+          writer: writer ? true : nil))
       if shared.json { return try Console.printJSON(result) }
       Console.print(result.hyphalink)
-      Console.note(
-        result.role == .origin
-          ? "This node is the origin of its hypha: “hyphactl post” publishes."
-          : "This node keeps the hypha as soon as another node that has it is connected.")
+      switch (result.role, result.writer) {
+      case (.origin, _): Console.note("This node is the origin of its hypha: “hyphactl post” publishes.")
+      case (_, let writer?):
+        Console.note(
+          """
+          Connect this device to a node of the hypha, and let it in on one that may write:
+              hyphactl authorize \(writer)
+          """)
+      case (_, nil):
+        Console.note("This node keeps the hypha as soon as another node that has it is connected.")
+      }
     }
   }
 

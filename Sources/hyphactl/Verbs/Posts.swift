@@ -16,6 +16,9 @@ struct Posts: ParsableCommand {
       "Only posts made at this time or later: 2026-01-31, or 2026-01-31T12:34:56Z.", valueName: "time"))
   var since: String?
 
+  @Flag(help: "Also versions that lost against another of the same post, and versions of deleted posts.")
+  var all = false
+
   @Flag(help: "Go on with posts as they come.")
   var follow = false
 
@@ -51,7 +54,7 @@ struct Posts: ParsableCommand {
         PostsList.self,
         PostsList.Params(
           limit: min(limit - posts.count, ControlLimits.postsPerList), since: since.flatMap { Timestamp($0) },
-          before: posts.last?.id))
+          before: posts.last?.id, all: all ? true : nil))
       posts += page.posts
       more = page.more && !page.posts.isEmpty
     }
@@ -82,7 +85,8 @@ struct Posts: ParsableCommand {
   }
 
   private func print(_ post: PostInfo) {
-    Console.print("\(post.id)  \(post.created)  \(Self.printable(post.device))")
+    let mark = post.shown ? "" : "  (not shown)"
+    Console.print("\(post.id)  \(post.created)  \(Self.printable(post.device))\(mark)")
     for line in post.text.split(separator: "\n", omittingEmptySubsequences: false) {
       Console.print("    \(Self.printable(String(line)))")
     }

@@ -23,6 +23,7 @@ struct Status: ParsableCommand {
     if let hyphalink = status.hyphalink { line("hyphalink", hyphalink) }
     if let domain = status.domain { line("domain", domain) }
     if let device = status.deviceName { line("device", device) }
+    if let writer = status.writer { line("writer", writer + (status.canPost ? "" : " (not authorised)")) }
     line("ready", status.ready ? "yes" : "no. \(status.notReady ?? "")")
     for feed in status.feeds {
       line(

@@ -1,0 +1,79 @@
+import ArgumentParser
+import FoundationEssentials
+import HyphaControlAPI
+
+struct Get: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    abstract: "Print what a key of the database is set to, byte for byte.",
+    discussion: """
+      Where devices set a key without knowing of each other, one value is printed, the same on every node; --all shows \
+      all of them.
+      """)
+
+  @OptionGroup var shared: SharedOptions
+
+  @Argument(help: "The key, such as profile/name.")
+  var key: String
+
+  @Option(help: ArgumentHelp("Write the value to this file.", valueName: "file"))
+  var file: String?
+
+  @Flag(help: "Show every value that stands beside the others, with its writer.")
+  var all = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Look at an earlier version, as “put” and “list --json” print it.", valueName: "version"))
+  var at: String?
+
+  func validate() throws {
+    if file != nil, all || shared.json {
+      throw ValidationError("--file takes one value: leave out --all and --json.")
+    }
+  }
+
+  func run() throws {
+    try shared.withDaemon { daemon in
+      let info = try daemon.call(DatabaseGet.self, DatabaseGet.Params(key: key, at: at))
+      if shared.json { return try Console.printJSON(info) }
+      if all { return show(info) }
+      guard let winner = info.winner, let value = winner.value else {
+        Console.complain("“\(key)” was deleted")
+        throw SharedOptions.Status.refused
+      }
+      if info.entries.count > 1 {
+        Console.note("“\(key)” has \(info.entries.count) values beside each other: --all shows them.")
+      }
+      if let file {
+        do throws(InputError) { try Output.write(value, to: file) } catch { throw error.exit }
+      } else {
+        Console.print(bytes: value)
+      }
+    }
+  }
+
+  private func show(_ info: KeyInfo) {
+    for entry in info.entries {
+      Console.print(
+        "\(entry == info.winner ? "*" : " ") \(entry.feed.prefix(8)) \(entry.seq)  \(entry.printableValue)")
+    }
+  }
+}
+
+extension EntryInfo {
+  /// The value's bytes; `nil` for a deletion.
+  var value: [UInt8]? {
+    if let text { return Array(text.utf8) }
+    return base64.flatMap { Data(base64Encoded: $0) }.map { [UInt8]($0) }
+  }
+
+  /// The value in one line, without what could do things to a terminal.
+  var printableValue: String {
+    if deleted { return "(deleted)" }
+    if let text {
+      return Posts.printable(
+        text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "⏎"))
+    }
+    return value.map { "(\($0.count) bytes that are no text)" } ?? "(nothing)"
+  }
+}
