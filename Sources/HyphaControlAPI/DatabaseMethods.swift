@@ -29,14 +29,19 @@ public struct EntryInfo: Codable, Equatable, Sendable {
 
 /// A key, and what it is set to.
 public struct KeyInfo: Codable, Equatable, Sendable {
-  /// The entry that is the key's where only one can be, the same on every node; none where all were deleted.
-  public var winner: EntryInfo?
+  /// The place in `entries` of the one that is the key's where only one can be, the same entry on every node; none where
+  /// all are deletions.
+  public var winner: Int?
   /// All entries that did not know of each other: several in a conflict, deletions among them.
   public var entries: [EntryInfo]
 
-  public init(winner: EntryInfo?, entries: [EntryInfo]) {
+  public init(winner: Int?, entries: [EntryInfo]) {
     self.winner = winner
     self.entries = entries
+  }
+
+  public var winningEntry: EntryInfo? {
+    winner.flatMap { entries.indices.contains($0) ? entries[$0] : nil }
   }
 }
 

@@ -30,7 +30,9 @@ import Testing
   @Test(arguments: [
     ["status"], ["post", "text"], ["posts"], ["posts", "--follow"], ["delete", "x"], ["peers"],
     ["connect", "ws://127.0.0.1:1"], ["disconnect", "ws://127.0.0.1:1"], ["events", "--follow"], ["wait"],
-    ["setup-code"], ["version"], ["init", "--hyphalink", "x"],
+    ["setup-code"], ["version"], ["init", "--hyphalink", "x"], ["get", "k"], ["put", "k", "v"],
+    ["unset", "k"],
+    ["list"], ["history"], ["authorize", "x"],
   ])
   func saysThatThereIsNoDaemon(arguments: [String]) async throws {
     let node = try TestNode()

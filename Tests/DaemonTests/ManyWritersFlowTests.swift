@@ -131,7 +131,7 @@ struct ManyWritersFlowTests {
           return info.entries.count == 3 ? info : nil
         })
     }
-    #expect(Set(found.map { $0.winner?.text }).count == 1)
+    #expect(Set(found.map { $0.winningEntry?.text }).count == 1)
     #expect(found.allSatisfy { Set($0.entries.compactMap(\.text)) == ["name 0", "name 1", "name 2"] })
     _ = try hypha.devices[0].client().call(DatabasePut.self, .init(key: "profile/name", text: "settled"))
     for node in hypha.all {

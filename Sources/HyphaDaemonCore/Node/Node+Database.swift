@@ -174,7 +174,7 @@ extension Version {
 extension KeyInfo {
   fileprivate init(_ entries: [Entry], _ database: Hyperdb<FileStorage>) {
     self.init(
-      winner: Entry.winner(of: entries).map { EntryInfo($0, database) },
+      winner: Entry.winner(of: entries).flatMap { entries.firstIndex(of: $0) },
       entries: entries.map { EntryInfo($0, database) })
   }
 }

@@ -37,7 +37,7 @@ struct Get: ParsableCommand {
       let info = try daemon.call(DatabaseGet.self, DatabaseGet.Params(key: key, at: at))
       if shared.json { return try Console.printJSON(info) }
       if all { return show(info) }
-      guard let winner = info.winner, let value = winner.value else {
+      guard let winner = info.winningEntry, let value = winner.value else {
         Console.complain("“\(key)” was deleted")
         throw SharedOptions.Status.refused
       }
@@ -55,7 +55,8 @@ struct Get: ParsableCommand {
   private func show(_ info: KeyInfo) {
     for entry in info.entries {
       Console.print(
-        "\(entry == info.winner ? "*" : " ") \(entry.feed.prefix(8)) \(entry.seq)  \(entry.printableValue)")
+        "\(entry == info.winningEntry ? "*" : " ") \(entry.feed.prefix(8)) \(entry.seq)  \(entry.printableValue)"
+      )
     }
   }
 }
