@@ -120,6 +120,22 @@ struct StoredEntry: Equatable {
     }
   }
 
+  /// The value alone, of a block that can be decoded.
+  static func value(in block: [UInt8]) -> [UInt8]? {
+    var reader = ByteReader(block[...])
+    var value: ArraySlice<UInt8>?
+    while let tag = reader.varint() {
+      switch tag & 7 {
+      case 0: _ = reader.varint()
+      case 2:
+        guard let count = reader.varint(), let bytes = reader.bytes(Int(clamping: count)) else { return nil }
+        if tag >> 3 == 2 { value = bytes }
+      default: _ = reader.bytes(tag & 7 == 1 ? 8 : 4)
+      }
+    }
+    return value.map { Array($0) }
+  }
+
   init(key: [UInt8], value: [UInt8]?, isDeleted: Bool) {
     self.key = key
     self.value = value

@@ -82,13 +82,13 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   // MARK: - Writers
 
   /// The keys of all writers' feeds in the order of entries' clocks, this node's own among them before it counts.
-  public var writerKeys: [PublicKey] { writers.map(\.feed.key) }
+  public var writerKeys: [PublicKey] { writers.map { $0.feed.key } }
 
   /// The feeds of all writers that count, the first one's first.
   public var feeds: [Feed<Storage>] {
     get throws(HyperdbError) {
       try refresh()
-      return writers.filter(\.isAuthorized).map(\.feed)
+      return writers.filter { $0.isAuthorized }.map { $0.feed }
     }
   }
 
@@ -115,7 +115,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// Takes in what has arrived: new entries, and the writers that they name.
   func refresh() throws(HyperdbError) {
-    guard writers.contains(where: \.hasGrown) else { return }
+    // A closure: in generic code, a key path is made at run time, which took a quarter of each look-up.
+    guard writers.contains(where: { $0.hasGrown }) else { return }
     try discover()
     try count()
     heads = try newest()
@@ -210,9 +211,9 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   func entry(_ node: TrieNode) throws(HyperdbError) -> Entry {
     let writer = writers[node.writer]
-    let stored = try writer.stored(node.seq)
     return Entry(
-      key: stored.key, value: stored.value, isDeleted: stored.isDeleted, feed: writer.feed.key, seq: node.seq,
+      key: node.key, value: try writer.value(node.seq), isDeleted: node.isDeleted, feed: writer.feed.key,
+      seq: node.seq,
       clock: node.clock)
   }
 
@@ -338,7 +339,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     let first = own.feed.length
     guard !entries.isEmpty else { return first..<first }
     let feeds = feedList(of: own, seq: first)
-    var clock = writers.map(\.visible)
+    var clock = writers.map { $0.visible }
     var heads = heads
     var blocks: [[UInt8]] = []
     pending = (own.number, first, [])
@@ -372,11 +373,11 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// The numbering for an entry to be written: as in the newest, and behind these the feeds that it did not know.
   private func feedList(of own: Writer<Storage>, seq: UInt64) -> FeedList {
-    let known = writers.filter(\.isAuthorized)
-    if let feeds = own.feeds, known.allSatisfy({ feeds.contains($0.number) }) { return feeds }
-    let old = own.feeds?.writers ?? []
-    let new = known.map(\.number).filter { !old.contains($0) }
-    let all = old + new
+    var all = own.feeds?.writers ?? []
+    for writer in writers where writer.isAuthorized {
+      if own.feeds?.contains(writer.number) != true { all.append(writer.number) }
+    }
+    if let feeds = own.feeds, feeds.writers.count == all.count { return feeds }
     return FeedList(seq: seq, keys: all.map { writers[$0].feed.key }, writers: all)
   }
 
@@ -395,7 +396,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       stored.key.count(where: { $0 == UInt8(ascii: "/") }) < HyperdbLimits.keyComponents
     else { throw HyperdbError(.tooLarge, "a key of \(stored.key.count) bytes") }
     // The path of the empty key is that of authorisations, which no list shows.
-    guard KeyPath(stored.key[...], terminated: true).count > 1 else {
+    guard !stored.key.isEmpty, stored.key != [UInt8(ascii: "/")] else {
       throw HyperdbError(.badKey, "a key is empty, or a slash and nothing else")
     }
     guard stored.value?.count ?? 0 <= HyperdbLimits.valueBytes else {

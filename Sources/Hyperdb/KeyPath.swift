@@ -34,6 +34,18 @@ struct KeyPath: Equatable {
     return UInt8(truncatingIfNeeded: hashes[position >> 5] >> UInt64(2 * (position & 31))) & 3
   }
 
+  /// The first position from `start` on where another path may have another value: all before it are the same in both.
+  func firstDifference(_ other: KeyPath, from start: Int) -> Int {
+    let end = min(valueCount, other.valueCount)
+    var position = start
+    while position < end {
+      let difference = (hashes[position >> 5] ^ other.hashes[position >> 5]) >> UInt64(2 * (position & 31))
+      if difference != 0 { return min(position + difference.trailingZeroBitCount / 2, end) }
+      position = (position | 31) + 1
+    }
+    return max(start, end)
+  }
+
   /// Which path an iteration comes to first, by their first values: below 0 for this one, above for the other, 0
   /// where they are the same, or one is the other's start. The end of a path comes before what goes on.
   func order(_ other: KeyPath, first count: Int = .max) -> Int {

@@ -86,14 +86,16 @@ public struct Snapshot<Storage: RandomAccessStorage> {
       var node = start
       var position = from
       guard visited.isNew(node, position, others: !waiting.isEmpty) else { continue }
-      while position < path.count {
+      while true {
+        position = path.firstDifference(node.path, from: position)
+        guard position < path.count else { break }
         let value = path[position]
         if node.path[position] != value {
           guard let (first, others) = node.trie.pointers(at: position, value: value) else { continue search }
           var forks: [TrieNode] = []
-          for pointer in [first] + others {
-            let fork = try database.node(pointer, at: position, value: value, allowance: &allowance)
-            if !heads[..<place].contains(where: { $0.hasSeen(fork) }) { forks.append(fork) }
+          for pointer in CollectionOfOne(first) + others
+          where !heads[..<place].contains(where: { $0.hasSeen(pointer) }) {
+            forks.append(try database.node(pointer, at: position, value: value, allowance: &allowance))
           }
           if forks.count > 1, value != KeyPath.terminator { TrieNode.removeSeen(&forks) { _, _ in true } }
           guard let next = forks.first else { continue search }

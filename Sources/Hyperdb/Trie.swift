@@ -108,31 +108,39 @@ struct Trie: Equatable {
 
   /// Reads a trie from its beginning to its end.
   struct Cursor {
-    private let trie: Trie
-    private var reader: ByteReader
+    private let bytes: [UInt8]
+    private let writers: [Int]
+    /// Bytes read.
+    private var place = 0
     private var position = -1
     /// The values of the bucket that have not been read.
     private var bits: UInt64 = 0
     private var isBroken = false
 
     init(_ trie: Trie) {
-      self.trie = trie
-      reader = ByteReader(trie.encoded[...])
+      bytes = trie.encoded
+      writers = trie.writers
     }
 
     /// Everything was read, and made sense.
-    var isComplete: Bool { !isBroken && reader.isAtEnd }
+    var isComplete: Bool { !isBroken && place == bytes.count }
 
     /// Passes over the rest of a bucket, and goes into the next.
     ///
     /// - Returns: its position, or `nil` at the end.
     mutating func nextBucket() -> Int? {
-      while bits != 0 { _ = nextItem() }
-      guard !isBroken, !reader.isAtEnd else { return nil }
-      guard let position = reader.varint(), let bits = reader.varint(), position < 1 << 20,
+      while bits != 0 {
+        guard let writer = varint(), varint() != nil else {
+          fail()
+          break
+        }
+        if writer & 1 == 0 { bits &= bits - 1 }
+      }
+      guard !isBroken, place < bytes.count else { return nil }
+      guard let position = varint(), let bits = varint(), position < 1 << 20,
         bits < 1 << UInt64(Trie.values)
       else {
-        isBroken = true
+        fail()
         return nil
       }
       self.position = Int(position)
@@ -155,15 +163,37 @@ struct Trie: Equatable {
     mutating func nextItem() -> Item? {
       guard bits != 0 else { return nil }
       let value = UInt8(bits.trailingZeroBitCount)
-      guard let writer = reader.varint(), let seq = reader.varint(), writer >> 1 < UInt64(trie.writers.count)
-      else {
-        isBroken = true
-        bits = 0
+      guard let writer = varint(), let seq = varint(), writer >> 1 < UInt64(writers.count) else {
+        fail()
         return nil
       }
       if writer & 1 == 0 { bits &= bits - 1 }
       return Item(
-        position: position, value: value, pointer: Pointer(writer: trie.writers[Int(writer >> 1)], seq: seq))
+        position: position, value: value, pointer: Pointer(writer: writers[Int(writer >> 1)], seq: seq))
+    }
+
+    private mutating func fail() {
+      isBroken = true
+      bits = 0
+    }
+
+    /// As ``Varint/read(_:)``; most have one byte.
+    @inline(__always)
+    private mutating func varint() -> UInt64? {
+      guard place < bytes.count else { return nil }
+      let first = bytes[place]
+      place += 1
+      if first < 0x80 { return UInt64(first) }
+      var isFirst = true
+      return Varint.read { () -> UInt8? in
+        if isFirst {
+          isFirst = false
+          return first
+        }
+        guard place < bytes.count else { return nil }
+        defer { place += 1 }
+        return bytes[place]
+      }
     }
   }
 }

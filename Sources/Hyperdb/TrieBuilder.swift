@@ -67,7 +67,12 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
     var head = start
     var cursor = Trie.Cursor(head.trie)
     guard visited.isNew(head, position, others: !waiting.isEmpty) else { return }
-    for position in position..<path.count {
+    var next = position
+    while true {
+      // In between, there is nothing to copy and nowhere to turn off.
+      let position = min(path.firstDifference(head.path, from: next), cursor.bucket(from: next) ?? .max)
+      guard position < path.count else { return }
+      next = position + 1
       let value = path[position]
       var first: Pointer?
       var others: [Pointer] = []

@@ -32,6 +32,10 @@ final class TrieNode {
     other.writer < clock.count && clock[other.writer] > other.seq && other !== self
   }
 
+  func hasSeen(_ pointer: Pointer) -> Bool {
+    pointer.writer < clock.count && clock[pointer.writer] > pointer.seq && pointer != self.pointer
+  }
+
   /// Leaves each entry once, and only those that no other, if it is comparable, has seen.
   static func removeSeen(_ nodes: inout [TrieNode], _ areComparable: (TrieNode, TrieNode) -> Bool) {
     var kept: [TrieNode] = []
@@ -72,18 +76,22 @@ struct NodeCache {
 
 /// Entries that a look-up went on from, and where: several ways can lead to the same.
 struct Visits {
-  private struct Visit: Hashable {
-    var pointer: Pointer
-    var position: Int
-  }
+  /// Most look-ups come to a few.
+  private static let few = 16
 
-  private var visits: Set<Visit> = []
+  private var first: [UInt64] = []
+  private var others: Set<UInt64> = []
 
   /// Whether an entry is gone on from for the first time.
   ///
   /// - Parameter others: there are further ways still to be gone; as long as there never were, nothing is noted.
   mutating func isNew(_ node: TrieNode, _ position: Int, others: Bool) -> Bool {
-    if visits.isEmpty && !others { return true }
-    return visits.insert(Visit(pointer: node.pointer, position: position)).inserted
+    if first.isEmpty && !others { return true }
+    // A path has at most 4,129 values, a database 256 writers, a feed 2^40 blocks.
+    let visit = UInt64(position) << 48 | UInt64(node.writer) << 40 | node.seq
+    if first.contains(visit) { return false }
+    if first.count == Self.few { return self.others.insert(visit).inserted }
+    first.append(visit)
+    return true
   }
 }

@@ -47,10 +47,18 @@ final class Writer<Storage: RandomAccessStorage> {
   /// An entry with its value.
   func stored(_ seq: UInt64) throws(HyperdbError) -> StoredEntry {
     guard seq > 0 else { throw bad(seq, "is the header") }
-    let block: [UInt8]
-    do throws(FeedError) { block = try feed.block(at: seq) } catch { throw HyperdbError(error) }
+    let block = try block(seq)
     guard let entry = StoredEntry(decoding: block) else { throw bad(seq, "cannot be read") }
     return entry
+  }
+
+  /// The value of an entry that could be read.
+  func value(_ seq: UInt64) throws(HyperdbError) -> [UInt8]? {
+    StoredEntry.value(in: try block(seq))
+  }
+
+  private func block(_ seq: UInt64) throws(HyperdbError) -> [UInt8] {
+    do throws(FeedError) { return try feed.block(at: seq) } catch { throw HyperdbError(error) }
   }
 
   // MARK: - Naming feeds
