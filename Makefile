@@ -13,10 +13,10 @@ SOURCES := Package.swift Sources Tests Benchmarks
 export SWIFT NODE PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run test check deb bench format lint clean
+.PHONY: help setup build run test test-system check deb bench format lint clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the Debian packages that a build needs, if any are missing.
 	@scripts/setup build
@@ -39,6 +39,9 @@ check: setup ## Check that programs, manual pages and documents say the same.
 deb: ## Build the Debian packages into dist/.
 	@scripts/setup deb
 	@scripts/deb
+
+test-system: deb ## As root: install the packages in a minimal Debian 12, boot it with systemd, and check the service.
+	Tests/System/boot
 
 bench: setup ## Measure; prints a table and writes dist/bench.json.
 	@mkdir -p dist

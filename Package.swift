@@ -58,7 +58,7 @@ let package = Package(
       ],
       swiftSettings: swiftSettings),
     .executableTarget(
-      name: "hypha-bench", dependencies: ["CSodium", "Hypercore", "Hyperdb", "HyphaDaemonCore"],
+      name: "hypha-bench", dependencies: ["CSodium", "Hypercore", "Hyperdb", "Hypha", "HyphaDaemonCore"],
       path: "Benchmarks", swiftSettings: swiftSettings),
     .target(
       name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport",

@@ -20,5 +20,5 @@ struct Workload: Sendable {
   ///   workloads use is beside it.
   let run: @Sendable (_ folder: String, _ scale: Double) throws -> Measurement
 
-  static let all = Self.limits + Self.feed + Self.replication + Self.trie
+  static let all = Self.limits + Self.feed + Self.replication + Self.trie + Self.posts
 }
