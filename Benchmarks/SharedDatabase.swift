@@ -37,6 +37,7 @@ struct SharedDatabase {
       guard let key = PublicKey(key) else { throw BenchError("no database in \(path)") }
       return key
     }
+    try readIntoMemory()
   }
 
   /// The other side of ``init(keys:writers:beside:)``.
@@ -75,14 +76,26 @@ struct SharedDatabase {
 
   /// Has the system forget what it holds of the files in memory.
   func dropFromMemory() throws {
+    try forEachFile { file in
+      guard fdatasync(file) == 0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0 else {
+        throw BenchError(system: "forget a file of \(folder)")
+      }
+    }
+  }
+
+  /// Has the system hold all files in memory, as it does for files in use if there is enough.
+  private func readIntoMemory() throws {
+    var buffer = [UInt8](repeating: 0, count: 1 << 20)
+    try forEachFile { file in while read(file, &buffer, buffer.count) > 0 {} }
+  }
+
+  private func forEachFile(_ body: (Int32) throws -> Void) throws {
     for writer in writers.indices {
       for name in ["key", "secret_key", "data", "tree", "signatures", "bitfield"] {
         let file = Glibc.open("\(folder)/\(writer)/\(name)", O_RDONLY)
         guard file >= 0 else { throw BenchError(system: "open \(name)") }
         defer { close(file) }
-        guard fdatasync(file) == 0, posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED) == 0 else {
-          throw BenchError(system: "forget \(name)")
-        }
+        try body(file)
       }
     }
   }
