@@ -54,6 +54,8 @@ struct StoredEntry: Equatable {
 
   var encoded: [UInt8] {
     var bytes: [UInt8] = []
+    bytes.reserveCapacity(
+      key.count + (value?.count ?? 0) + trie.count + 8 * clock.count + 40 * feeds.count + 64)
     func append(_ field: UInt64, _ value: [UInt8]) {
       Varint.append(field << 3 | 2, to: &bytes)
       Varint.append(UInt64(value.count), to: &bytes)
