@@ -48,6 +48,13 @@ public struct History<Storage: RandomAccessStorage> {
   }
 
   public mutating func entry() throws(HyperdbError) -> Entry? {
+    while let node = try node() {
+      if !database.isCutOff(node) { return try database.entry(node) }
+    }
+    return nil
+  }
+
+  private mutating func node() throws(HyperdbError) -> TrieNode? {
     var chosen: TrieNode?
     for case let node? in next {
       guard let best = chosen else {
@@ -62,7 +69,7 @@ public struct History<Storage: RandomAccessStorage> {
     next[chosen.writer] =
       seq > 0 && (reversed || seq < ends[chosen.writer])
       ? try database.node(Pointer(writer: chosen.writer, seq: seq)) : nil
-    return try database.entry(chosen)
+    return chosen
   }
 }
 

@@ -26,9 +26,14 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   private(set) var writers: [Writer<Storage>] = []
   private var numbers: [PublicKey: Int] = [:]
+  private let rule: CutoffRule?
   private let openFeed: FeedOpener
   private var cache = NodeCache()
   private var heads: [TrieNode] = []
+  /// See ``statements()``.
+  var heard: [Entry] = []
+  /// Whether writers are to be looked at anew though no feed has grown from outside.
+  private var isStale = false
   /// Entries of a batch that are not in the feed yet, and the block of the first.
   private var pending: (writer: Int, first: UInt64, nodes: [TrieNode])?
   /// See ``HyperdbLimits/exactBlocks``.
@@ -38,13 +43,16 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   ///
   /// - Parameters:
   ///   - local: this node's own feed, authorised or not; not needed where that is `source`.
+  ///   - cutoffs: says where writers are cut off; nobody is, if there is none.
   ///   - openFeed: called for each writer but these two, as they become known.
   /// - Throws: `.notHyperdb` where a feed's first block is here and says otherwise.
   public init(
-    source: Feed<Storage>, local: Feed<Storage>? = nil, openFeed: @escaping FeedOpener
+    source: Feed<Storage>, local: Feed<Storage>? = nil, cutoffs: CutoffRule? = nil,
+    openFeed: @escaping FeedOpener
   ) throws(HyperdbError) {
     self.source = source
     self.local = local ?? (source.isWritable ? source : nil)
+    rule = cutoffs
     self.openFeed = openFeed
     let first = add(source, isAuthorized: true)
     var own = first
@@ -84,7 +92,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// The keys of all writers' feeds in the order of entries' clocks, this node's own among them before it counts.
   public var writerKeys: [PublicKey] { writers.map { $0.feed.key } }
 
-  /// The feeds of all writers that count, the first one's first.
+  /// The feeds of all writers that were ever authorised, the first one's first.
   public var feeds: [Feed<Storage>] {
     get throws(HyperdbError) {
       try refresh()
@@ -92,10 +100,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     }
   }
 
-  /// Whether a writer counts.
+  /// Whether new entries of a writer count.
   public func isAuthorized(_ key: PublicKey) throws(HyperdbError) -> Bool {
     try refresh()
-    return numbers[key].map { writers[$0].isAuthorized } ?? false
+    return numbers[key].map { writers[$0].isAuthorized && writers[$0].cutoff == nil } ?? false
   }
 
   /// Whether this node may write.
@@ -110,15 +118,47 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// - Returns: 0 where its writer does not.
   public func visibleLength(of key: PublicKey) throws(HyperdbError) -> UInt64 {
     try refresh()
-    return numbers[key].map { writers[$0].visible } ?? 0
+    return numbers[key].map { writers[$0].counted } ?? 0
   }
+
+  /// Where a writer is cut off.
+  ///
+  /// - Returns: `nil` where it is not.
+  public func cutoff(of key: PublicKey) throws(HyperdbError) -> Cutoff? {
+    try refresh()
+    return numbers[key].flatMap { writers[$0].cutoff }
+  }
+
+  /// How many blocks of the feed of a writer who is cut off are of use: those that count, its tail, and those that
+  /// others, who did not know better, built on. More need be neither stored nor passed on.
+  ///
+  /// - Returns: `nil` where all are.
+  public func limit(of key: PublicKey) throws(HyperdbError) -> UInt64? {
+    try refresh()
+    return numbers[key].flatMap { writers[$0].limit }
+  }
+
+  /// The entries that the ``CutoffRule`` last went by, older ones first.
+  public func statements() throws(HyperdbError) -> [Entry] {
+    try refresh()
+    return heard
+  }
+
+  func isCutOff(_ node: TrieNode) -> Bool {
+    writers[node.writer].cutoff.map { node.seq >= $0.block } ?? false
+  }
+
+  func number(known key: PublicKey) -> Int? { numbers[key] }
 
   /// Takes in what has arrived: new entries, and the writers that they name.
   func refresh() throws(HyperdbError) {
     // A closure: in generic code, a key path is made at run time, which took a quarter of each look-up.
-    guard writers.contains(where: { $0.hasGrown }) else { return }
+    guard isStale || writers.contains(where: { $0.hasGrown }) else { return }
+    isStale = false
     try discover()
     try count()
+    for writer in writers { writer.visible = writer.complete }
+    if let rule { try cutOff(rule) }
     heads = try newest()
   }
 
@@ -161,17 +201,17 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     }
   }
 
-  /// Finds how much of each feed counts.
+  /// Finds how much of each feed had seen nothing but what is here.
   private func count() throws(HyperdbError) {
     var counts = writers.map { $0.isAuthorized ? $0.held : 0 }
     var isSettled = false
     while !isSettled {
       isSettled = true
-      for writer in writers where counts[writer.number] > max(writer.visible, 1) {
+      for writer in writers where counts[writer.number] > max(writer.complete, 1) {
         let end = counts[writer.number]
         if try isMet(writer, end, counts) { continue }
         // Clocks only go forward: the entries that count are a prefix.
-        var (low, high) = (max(writer.visible, 1), end)
+        var (low, high) = (max(writer.complete, 1), end)
         while high - low > 1 {
           let middle = low + (high - low) / 2
           if try isMet(writer, middle, counts) { low = middle } else { high = middle }
@@ -180,7 +220,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
         isSettled = false
       }
     }
-    for writer in writers { writer.visible = max(writer.visible, counts[writer.number]) }
+    for writer in writers { writer.complete = max(writer.complete, counts[writer.number]) }
   }
 
   /// Whether the first `end` blocks of a feed had seen nothing beyond `counts`; not so if the last cannot be read.
@@ -289,7 +329,12 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   @discardableResult
   public func authorize(_ key: PublicKey) throws(HyperdbError) -> UInt64? {
     let own = try writer()
-    if let number = numbers[key], writers[number].isAuthorized { return nil }
+    if let number = numbers[key], writers[number].isAuthorized {
+      guard writers[number].cutoff == nil else {
+        throw HyperdbError(.cutOff, "the writer \(key.hex) is cut off: it needs a new feed")
+      }
+      return nil
+    }
     guard numbers[key] != nil || writers.count < HyperdbLimits.writers else {
       throw HyperdbError(.tooLarge, "there are \(writers.count) writers, as many as there can be")
     }
@@ -324,6 +369,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     let own = writers[number]
     guard own.isAuthorized else {
       throw HyperdbError(.notAuthorized, "this node's writer \(local.key.hex) is not authorised")
+    }
+    guard own.cutoff == nil else {
+      throw HyperdbError(
+        .cutOff, "this node's writer \(local.key.hex) is cut off: what it writes does not count")
     }
     guard own.visible == local.length else {
       if local.length > 1 { _ = try node(Pointer(writer: number, seq: local.length - 1)) }
@@ -364,6 +413,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       heads = [node]
       blocks.append(entry.encoded)
     }
+    // A change that could cut somebody off is looked at like one from another writer.
+    if let rule { isStale = entries.contains { $0.key.starts(with: rule.prefix) } }
     try append(blocks, to: own.feed)
     for node in pending?.nodes ?? [] { cache.keep(node) }
     own.appended(feeds)
@@ -374,7 +425,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// The numbering for an entry to be written: as in the newest, and behind these the feeds that it did not know.
   private func feedList(of own: Writer<Storage>, seq: UInt64) -> FeedList {
     var all = own.feeds?.writers ?? []
-    for writer in writers where writer.isAuthorized {
+    for writer in writers where writer.isAuthorized && writer.cutoff?.block != 0 {
       if own.feeds?.contains(writer.number) != true { all.append(writer.number) }
     }
     if let feeds = own.feeds, feeds.writers.count == all.count { return feeds }

@@ -14,6 +14,8 @@ public struct HyperdbError: Error, Equatable, Sendable {
     case notWritable
     /// This node's own writer is not authorised by any that is.
     case notAuthorized
+    /// A writer, this node's own or the one asked for, is cut off: what it writes does not count.
+    case cutOff
     /// This node's own newest entry has seen entries that are not here any more: they have to come back first.
     case behind
     /// A key that was to be created is set already.
@@ -58,6 +60,8 @@ public enum HyperdbLimits {
   static let exactBlocks: UInt64 = 1024
   /// Pointers at one place of a trie that are compared with each other; more are taken as they are.
   static let bucketPointers = 4096
+  /// Entries that do not count, and that one key's value is looked for behind.
+  static let replacedEntries = 4096
   /// Entries, without their values, that are kept decoded: in each of the cache's two generations.
   static let cachedEntries = 16_384
   /// Bytes of such entries, in each generation.

@@ -5,10 +5,20 @@ public struct Snapshot<Storage: RandomAccessStorage> {
   let database: Hyperdb<Storage>
   /// The newest entries; none of them has seen another.
   let heads: [TrieNode]
+  /// Entries that do not count are met like all others, and keys that are deleted, too.
+  let isRaw: Bool
 
   init(_ database: Hyperdb<Storage>, _ heads: [TrieNode]) {
     self.database = database
     self.heads = heads
+    isRaw = false
+  }
+
+  /// Also with entries that do not count.
+  init(everythingIn database: Hyperdb<Storage>, _ heads: [TrieNode]) {
+    self.database = database
+    self.heads = heads
+    isRaw = true
   }
 
   /// All that the writers of some entries knew when they wrote them.
@@ -42,7 +52,7 @@ public struct Snapshot<Storage: RandomAccessStorage> {
 
   /// The newest entries of a key, deletions too.
   func nodes(of key: [UInt8]) throws(HyperdbError) -> [TrieNode] {
-    try find(KeyPath(key[...], terminated: true)).filter { $0.key == key }
+    try counted(try find(KeyPath(key[...], terminated: true)).filter { $0.key == key })
   }
 
   /// Calls `body` with what each key below `prefix` is set to, in the reference's order, until it returns `false`.

@@ -43,7 +43,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
   mutating func next() throws(HyperdbError) -> [TrieNode]? {
     while true {
       while let nodes = collisions.popLast() {
-        if isWanted(nodes) { return nodes }
+        if let nodes = try wanted(nodes) { return nodes }
       }
       guard let step = stack.popLast() else { return nil }
       switch step {
@@ -51,12 +51,12 @@ struct TrieIterator<Storage: RandomAccessStorage> {
         if isSkipped(node.path, first: position) { continue }
         if try descend(node, from: position) { continue }
         try spend(at: node)
-        if isWanted([node]), isBelowPrefix(node) { return [node] }
+        if isBelowPrefix(node), let nodes = try wanted([node]) { return nodes }
       case .path(let path):
         if isSkipped(path, first: path.count) { continue }
         let meeting = try snapshot.find(path)
         if let node = meeting.first { try spend(at: node) }
-        if let nodes = visit(path, meeting), isWanted(nodes) { return nodes }
+        if let found = visit(path, meeting), let nodes = try wanted(found) { return nodes }
       }
     }
   }
@@ -67,13 +67,15 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     return path.order(skipped.path, first: count) < 0
   }
 
-  private mutating func isWanted(_ nodes: [Node]) -> Bool {
+  /// What counts of the entries of one key; `nil` where it is left out, or all are deletions.
+  private mutating func wanted(_ nodes: [Node]) throws(HyperdbError) -> [Node]? {
     if let skipped {
       let order = nodes[0].path.order(skipped.path)
-      if order < 0 || order == 0 && !skipped.key.lexicographicallyPrecedes(nodes[0].key) { return false }
+      if order < 0 || order == 0 && !skipped.key.lexicographicallyPrecedes(nodes[0].key) { return nil }
       self.skipped = nil
     }
-    return !nodes.allSatisfy { $0.isDeleted }
+    let counted = try snapshot.counted(nodes)
+    return !snapshot.isRaw && counted.allSatisfy { $0.isDeleted } ? nil : counted
   }
 
   private mutating func spend(at node: Node) throws(HyperdbError) {

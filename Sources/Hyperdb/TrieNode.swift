@@ -27,6 +27,9 @@ final class TrieNode {
   /// About how many bytes it takes in memory.
   var cost: Int { 256 + key.count + trie.encoded.count + 8 * clock.count }
 
+  /// Blocks of all feeds together: more than any entry that it has seen; a writer can say what it likes.
+  var seen: UInt64 { clock.reduce(0) { $0.addingReportingOverflow($1).overflow ? .max : $0 + $1 } }
+
   /// Whether it was written in knowledge of another entry.
   func hasSeen(_ other: TrieNode) -> Bool {
     other.writer < clock.count && clock[other.writer] > other.seq && other !== self

@@ -12,8 +12,17 @@ final class Writer<Storage: RandomAccessStorage> {
   var isAuthorized: Bool
   /// Blocks that are here, from the first on without a gap.
   private(set) var held: UInt64 = 0
-  /// Blocks of these that count: all that their entries had seen counts, too.
+  /// Blocks of these whose entries had seen nothing but what is here.
+  var complete: UInt64 = 0
+  /// Blocks of these that the database reaches. Those behind ``counted`` are there only because others, who did not
+  /// know better, built on them.
   var visible: UInt64 = 0
+  /// Where this writer is cut off, if it is.
+  var cutoff: Cutoff?
+  /// Where it is cut off: how many of its blocks are of use.
+  var limit: UInt64?
+  /// What this writer knows of what a ``CutoffRule`` goes by.
+  var view: View?
   /// The feeds as the newest entry here names them; `nil` before the first.
   private(set) var feeds: FeedList?
   /// What of the feed was looked at last: its length and number of blocks held.
@@ -25,6 +34,9 @@ final class Writer<Storage: RandomAccessStorage> {
     self.number = number
     self.isAuthorized = isAuthorized
   }
+
+  /// Blocks whose entries count.
+  var counted: UInt64 { min(visible, cutoff?.block ?? .max) }
 
   /// Whether there are blocks that were not here at the last ``look()``.
   var hasGrown: Bool { feed.length != looked.length || feed.heldBlocks != looked.held }
@@ -39,6 +51,7 @@ final class Writer<Storage: RandomAccessStorage> {
   /// Takes note of entries that this node has just appended.
   func appended(_ feeds: FeedList) {
     look()
+    complete = held
     visible = held
     self.feeds = feeds
     keep(feeds)
@@ -67,12 +80,22 @@ final class Writer<Storage: RandomAccessStorage> {
   ///
   /// - Returns: `nil` where that is no news, or there is none, or it cannot be read.
   func newlyNamed() throws(HyperdbError) -> (seq: UInt64, keys: [PublicKey])? {
-    guard held > 1 else { return nil }
+    try named(before: held, unless: feeds?.seq)
+  }
+
+  /// The keys of the feeds that the last of the first `end` blocks goes by, and the entry that names them.
+  ///
+  /// - Parameter known: an entry that is not looked at again.
+  /// - Returns: `nil` where that is this entry, or there is none, or it cannot be read.
+  func named(
+    before end: UInt64, unless known: UInt64? = nil
+  ) throws(HyperdbError) -> (seq: UInt64, keys: [PublicKey])? {
+    guard end > 1 else { return nil }
     do throws(HyperdbError) {
-      let newest = try stored(held - 1)
-      if newest.inflate == feeds?.seq { return nil }
-      guard newest.inflate < held else { return nil }
-      let naming = newest.inflate == held - 1 ? newest : try stored(newest.inflate)
+      let newest = try stored(end - 1)
+      if newest.inflate == known { return nil }
+      guard newest.inflate < end else { return nil }
+      let naming = newest.inflate == end - 1 ? newest : try stored(newest.inflate)
       return (newest.inflate, naming.feeds)
     } catch {
       if error.code == .badEntry { return nil }

@@ -20,7 +20,8 @@ public final class Hypha<Storage: RandomAccessStorage> {
     source: Feed<Storage>, local: Feed<Storage>? = nil, openFeed: @escaping Hyperdb<Storage>.FeedOpener
   ) throws(HyphaError) {
     do throws(HyperdbError) {
-      database = try Hyperdb(source: source, local: local, openFeed: openFeed)
+      database = try Hyperdb(
+        source: source, local: local, cutoffs: Self.revocationRule, openFeed: openFeed)
     } catch {
       throw HyphaError(error)
     }

@@ -14,6 +14,16 @@ public struct HyphaError: Error, Equatable, Sendable {
     case readOnly
     /// This node's own newest entries have seen others that are not here: they have to come back first.
     case behind
+    /// This node's writer was revoked: it may not write any longer.
+    case revoked
+    /// No device of this name or key.
+    case unknownDevice
+    /// A name that several devices have.
+    case ambiguousDevice
+    /// A device's name that is empty, too long, or has control characters.
+    case badDeviceName
+    /// The device that made the hypha, which cannot be revoked.
+    case isOrigin
     /// A post without text.
     case textEmpty
     /// A post over ``HyphaLimits/postBytes``.
@@ -38,6 +48,7 @@ public struct HyphaError: Error, Equatable, Sendable {
       switch error.code {
       case .notWritable, .notAuthorized: .readOnly
       case .behind: .behind
+      case .cutOff: .revoked
       default: .database(error.code)
       }
     self.init(code, error.context)
@@ -52,6 +63,12 @@ public enum HyphaLimits {
   static let storedPostBytes = 6 * postBytes + 4096
   /// Bytes of a device's name.
   public static let deviceNameBytes = 128
+  /// Bytes of what the database says of a device.
+  static let deviceRecordBytes = 4096
+  /// Blocks of a device's feed that are still replicated, but do not count, behind a revocation by another device.
+  static let revokedTail: UInt64 = 256
+  /// Hexadecimal digits of a writer's key that at least are needed to name a device by it.
+  static let deviceKeyDigits = 8
   /// Words of a passphrase: 8 give 103 bits.
   public static let passphraseWords = 8...64
   /// Nesting of a post's JSON.

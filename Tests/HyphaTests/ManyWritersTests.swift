@@ -16,51 +16,10 @@ extension Hypha<MemoryStorage> {
 
 @Suite("Posts of several devices")
 struct ManyWritersTests {
-  /// A device, and what it holds.
-  private final class Device {
-    let store: FeedStore
-    let hypha: Hypha<MemoryStorage>
-
-    init(_ source: PublicKey, _ number: UInt8) throws {
-      let store = FeedStore(secretKey: FeedStore.secretKey(number))
-      self.store = store
-      let own = try store.own.map { try store.feed($0) }
-      hypha = try Hypha(source: store.feed(source), local: own) { (key) throws(HyperdbError) in
-        do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }
-      }
-    }
-
-    func pull(from other: Device) throws {
-      while true {
-        let known = Set(try other.hypha.feeds().map(\.key))
-        let keys = try hypha.feeds().map(\.key).filter(known.contains)
-        let missing = try store.missing(keys, from: other.store)
-        if missing.isEmpty { return }
-        for (key, index) in missing { try store.take(index, of: key, from: other.store) }
-      }
-    }
-  }
-
-  private func devices(_ count: Int) throws -> [Device] {
-    let source = try #require(PublicKey(FeedStore.secretKey(1)[32...]))
-    let devices = try (0..<count).map { try Device(source, UInt8($0) + 1) }
-    for device in devices.dropFirst() {
-      try devices[0].hypha.database.authorize(try #require(device.store.own))
-    }
-    try sync(devices)
-    return devices
-  }
-
-  private func sync(_ devices: [Device]) throws {
-    for _ in 0..<2 {
-      for device in devices { for other in devices where other !== device { try device.pull(from: other) } }
-    }
-  }
-
   @Test("are merged newest first, the same on every device, though their clocks differ")
   func merge() throws {
     var random = SeededRandom(3)
-    let devices = try devices(4)
+    let devices = try TestDevice.make(4)
     var model: [PostID: String] = [:]
     let skews: [Int64] = [0, 40_000, -90_000, 3]
     for step in 0..<240 {
@@ -80,7 +39,7 @@ struct ManyWritersTests {
         model[post.id] = post.text
       }
     }
-    try sync(devices)
+    try TestDevice.sync(devices)
     let expected = model.keys.sorted(by: >)
     for device in devices {
       let (posts, more) = try device.hypha.posts(limit: 1000)
@@ -102,11 +61,11 @@ struct ManyWritersTests {
 
   @Test("of two versions one is shown, the same everywhere; what one device deleted is not")
   func conflicts() throws {
-    let devices = try devices(3)
+    let devices = try TestDevice.make(3)
     func bytes(_ number: UInt8) -> [UInt8] { [UInt8](repeating: number, count: 10) }
     let post = try devices[0].hypha.post("first", device: "d", now: 1000, random: bytes(1))
     let other = try devices[1].hypha.post("other", device: "d", now: 2000, random: bytes(2))
-    try sync(devices)
+    try TestDevice.sync(devices)
     for (place, device) in devices.enumerated() {
       let value = Post.encode(text: "edit \(place)", created: 1000, device: "d")
       try device.hypha.database.put("posts/\(post.id.text)", value)
@@ -114,7 +73,7 @@ struct ManyWritersTests {
     try devices[2].hypha.delete(other.id)
     try devices[0].hypha.database.put(
       "posts/\(other.id.text)", Post.encode(text: "kept?", created: 2000, device: "d"))
-    try sync(devices)
+    try TestDevice.sync(devices)
     let shown = try devices[0].hypha.posts(limit: 10).posts
     #expect(shown.map(\.id) == [post.id])
     let all = try devices[0].hypha.posts(limit: 10, all: true).posts
@@ -125,14 +84,14 @@ struct ManyWritersTests {
     // A later version, by one who saw the others, takes their place.
     let value = Post.encode(text: "settled", created: 1000, device: "d")
     try devices[1].hypha.database.put("posts/\(post.id.text)", value)
-    try sync(devices)
+    try TestDevice.sync(devices)
     #expect(try devices[2].hypha.posts(limit: 10, all: true).posts.map(\.text) == ["kept?", "settled"])
   }
 
   @Test("a device that is not authorised reads and cannot post")
   func unauthorised() throws {
     let source = try #require(PublicKey(FeedStore.secretKey(1)[32...]))
-    let (first, second) = (try Device(source, 1), try Device(source, 2))
+    let (first, second) = (try TestDevice(source, 1), try TestDevice(source, 2))
     let random = [UInt8](repeating: 0, count: 10)
     let post = try first.hypha.post("x", device: "d", now: 1, random: random)
     try second.pull(from: first)

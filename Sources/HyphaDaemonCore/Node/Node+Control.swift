@@ -16,6 +16,10 @@ extension Node: ControlService {
         .readOnly,
         "This node keeps the hypha but cannot write to it: do this on a node that is authorised, or have one of those "
           + "authorise this node's writer, if “hyphactl status” shows one.")
+    case .revoked: ControlError(.readOnly, error.context)
+    case .unknownDevice: ControlError(.notFound, error.context, field: "device")
+    case .ambiguousDevice, .isOrigin: ControlError(.invalidParams, error.context, field: "device")
+    case .badDeviceName: ControlError(.invalidParams, error.context, field: "name")
     case .behind:
       ControlError(
         .behind,

@@ -1,0 +1,203 @@
+public import Hypercore
+
+/// Where a writer is cut off.
+public struct Cutoff: Equatable, Sendable {
+  /// The first block that does not count.
+  public var block: UInt64
+  /// How many blocks from there on are to be replicated all the same, so that the rule knows what they say.
+  public var tail: UInt64
+
+  public init(block: UInt64, tail: UInt64 = 0) {
+    self.block = block
+    self.tail = tail
+  }
+
+  /// The first block that is of no use any more.
+  public var end: UInt64 { block > .max - tail ? .max : block + tail }
+}
+
+/// Decides from what the writers of a database wrote where writers are cut off: from which block on their entries do
+/// not count.
+///
+/// It goes by entries alone, so that all who hold the same entries decide the same, in whatever order these came.
+public struct CutoffRule {
+  /// The keys that it goes by are below this prefix.
+  let prefix: [UInt8]
+  let judge: (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
+
+  /// - Parameter judge: gets the entries, deletions too, that are the newest below `prefix` for at least one writer, and
+  ///   the writers' keys in the order of the entries' clocks; returns for each who is cut off where. The first writer never is.
+  public init(
+    prefix: String, judge: @escaping (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
+  ) {
+    self.prefix = Array(prefix.utf8)
+    self.judge = judge
+  }
+}
+
+/// What one writer knows below the prefix of a ``CutoffRule``.
+struct View {
+  /// As of how many of its blocks.
+  var complete: UInt64
+  /// Where it was found, to see whether it is still the same.
+  var pointers: Set<Pointer>
+  var nodes: [TrieNode]
+}
+
+extension Hyperdb {
+  /// Finds who is cut off, and how much of each feed is to be reached.
+  func cutOff(_ rule: CutoffRule) throws(HyperdbError) {
+    let nodes = try statements(rule)
+    var cutoffs = [Cutoff?](repeating: nil, count: writers.count)
+    var entries: [(node: TrieNode, entry: Entry)] = []
+    for node in nodes { entries.append((node, try entry(node))) }
+    // Whom only cut-off entries authorise has no say either; each round can only find more or fewer of these.
+    for _ in 0...writers.count {
+      heard = entries.filter { cutoffs[$0.node.writer]?.end != 0 }.map { $0.entry }
+      let judged = rule.judge(heard, writerKeys)
+      var next = writers.map { $0.number == 0 ? nil : judged[$0.feed.key] }
+      if next.contains(where: { $0 != nil }) { try excludeUnnamed(&next) }
+      if next == cutoffs { break }
+      cutoffs = next
+    }
+    for writer in writers {
+      writer.cutoff = cutoffs[writer.number]
+      writer.limit = nil
+    }
+    guard writers.contains(where: { $0.cutoff != nil }) else { return }
+    try reach()
+    try limit()
+  }
+
+  /// The entries that the rule goes by, older ones first.
+  ///
+  /// Each writer is asked by itself what it knows: someone who was cut off could else write over the entry that says so.
+  private func statements(_ rule: CutoffRule) throws(HyperdbError) -> [TrieNode] {
+    let path = KeyPath(rule.prefix[...], terminated: false)
+    var found: [Pointer: TrieNode] = [:]
+    for writer in writers where writer.complete > 1 {
+      if writer.view?.complete != writer.complete { try look(at: writer, path, rule) }
+      for node in writer.view?.nodes ?? [] { found[node.pointer] = node }
+    }
+    return found.values.sorted {
+      let (a, b) = ($0.seen, $1.seen)
+      return a != b ? a < b : ($0.writer, $0.seq) < ($1.writer, $1.seq)
+    }
+  }
+
+  private func look(at writer: Writer<Storage>, _ path: KeyPath, _ rule: CutoffRule) throws(HyperdbError) {
+    let newest = try node(Pointer(writer: writer.number, seq: writer.complete - 1))
+    let snapshot = Snapshot(everythingIn: self, [newest])
+    let pointers = Set(try snapshot.find(path).map { $0.pointer })
+    if let view = writer.view, view.pointers == pointers {
+      writer.view?.complete = writer.complete
+      return
+    }
+    var nodes: [TrieNode] = []
+    var iterator = TrieIterator(snapshot, prefix: rule.prefix)
+    while let group = try iterator.next() { nodes += group }
+    writer.view = View(complete: writer.complete, pointers: pointers, nodes: nodes)
+  }
+
+  /// Cuts off from the start whom no entry that counts names.
+  private func excludeUnnamed(_ cutoffs: inout [Cutoff?]) throws(HyperdbError) {
+    var isNamed = writers.map { $0.number == 0 || !$0.isAuthorized }
+    var waiting = [0]
+    while let number = waiting.popLast() {
+      let writer = writers[number]
+      let keys: [PublicKey]
+      if let cutoff = cutoffs[number] {
+        keys = try writer.named(before: min(cutoff.block, writer.held))?.keys ?? []
+      } else {
+        keys = writer.feeds?.keys ?? []
+      }
+      for key in keys {
+        guard let other = self.number(known: key), !isNamed[other] else { continue }
+        isNamed[other] = true
+        waiting.append(other)
+      }
+    }
+    for number in cutoffs.indices where !isNamed[number] { cutoffs[number] = Cutoff(block: 0) }
+  }
+
+  /// Finds how much of each feed is reached: what counts, and what that was built on.
+  private func reach() throws(HyperdbError) {
+    var ends = writers.map { min($0.complete, $0.cutoff?.block ?? .max) }
+    var isSettled = false
+    while !isSettled {
+      isSettled = true
+      for writer in writers where ends[writer.number] > 1 {
+        let newest = try node(Pointer(writer: writer.number, seq: ends[writer.number] - 1))
+        for (number, seen) in newest.clock.enumerated() where seen > ends[number] {
+          let end = min(seen, writers[number].complete)
+          if end > ends[number] {
+            ends[number] = end
+            isSettled = false
+          }
+        }
+      }
+    }
+    for writer in writers { writer.visible = ends[writer.number] }
+  }
+
+  /// Finds how much of each cut-off feed is of use, here or not: as above, with all entries that are here.
+  private func limit() throws(HyperdbError) {
+    var limits = writers.map { $0.cutoff?.end ?? $0.held }
+    var isSettled = false
+    while !isSettled {
+      isSettled = true
+      for writer in writers {
+        let end = min(limits[writer.number], writer.held)
+        guard end > 1 else { continue }
+        let newest: TrieNode
+        do throws(HyperdbError) {
+          newest = try node(Pointer(writer: writer.number, seq: end - 1))
+        } catch {
+          if error.code == .badEntry { continue }
+          throw error
+        }
+        for (number, seen) in newest.clock.enumerated() where seen > limits[number] {
+          guard writers[number].cutoff != nil else { continue }
+          limits[number] = seen
+          isSettled = false
+        }
+      }
+    }
+    for writer in writers where writer.cutoff != nil { writer.limit = limits[writer.number] }
+  }
+}
+
+extension Snapshot {
+  /// Puts in the place of entries that do not count those that they replaced.
+  func counted(_ nodes: [TrieNode]) throws(HyperdbError) -> [TrieNode] {
+    guard !isRaw, nodes.contains(where: { database.isCutOff($0) }) else { return nodes }
+    var counted = nodes.filter { !database.isCutOff($0) }
+    var waiting = nodes.filter { database.isCutOff($0) }
+    var done: Set<Pointer> = []
+    while let node = waiting.popLast() {
+      guard done.insert(node.pointer).inserted else { continue }
+      guard done.count <= HyperdbLimits.replacedEntries else {
+        throw database.writers[node.writer].bad(node.seq, "replaced too many entries that do not count")
+      }
+      let before = try Snapshot(everythingBefore: node, in: database)
+      for earlier in try before.nodes(of: node.key) {
+        if database.isCutOff(earlier) { waiting.append(earlier) } else { counted.append(earlier) }
+      }
+    }
+    if counted.count > 1 { TrieNode.removeSeen(&counted) { $0.key == $1.key } }
+    return counted
+  }
+
+  /// What the writer of an entry knew when it wrote it, of others who are cut off and of itself only what counts.
+  private init(everythingBefore node: TrieNode, in database: Hyperdb<Storage>) throws(HyperdbError) {
+    var heads: [TrieNode] = []
+    for (number, seen) in node.clock.enumerated() {
+      let own = number == node.writer ? node.seq : seen
+      let end = min(own, database.writers[number].cutoff?.block ?? .max)
+      if end > 1 { heads.append(try database.node(Pointer(writer: number, seq: end - 1))) }
+    }
+    self.init(
+      everythingIn: database,
+      heads.filter { head in !heads.contains { $0.hasSeen(head) && $0.pointer != head.pointer } })
+  }
+}

@@ -1,0 +1,313 @@
+public import Hypercore
+import Hyperdb
+
+/// A device that may write to a hypha, or once might.
+public struct Device: Equatable, Sendable {
+  /// Its writer's public key.
+  public var writer: PublicKey
+  /// Empty where nobody gave it one.
+  public var name: String
+  /// The hypha was made on it, and its key comes from the passphrase.
+  public var isOrigin: Bool
+  /// When it was let in, in milliseconds since 1970, and by which writer; not known of the origin, nor of a writer
+  /// that was let in by its key alone.
+  public var approved: Int64?
+  public var approvedBy: PublicKey?
+  public var revocation: Revocation?
+}
+
+/// That a device may not write any longer.
+public struct Revocation: Equatable, Sendable {
+  /// Milliseconds since 1970.
+  public var time: Int64
+  /// The writer that said so.
+  public var by: PublicKey
+  /// How many blocks of the device's feed count: those that the revoker had seen.
+  public var blocks: UInt64
+}
+
+/// What the database says of a device: at `devices/<writer key>` a JSON object with `name`, `approved` (RFC 3339, UTC)
+/// and `by` (writer key), at `devices/<writer key>/revoked` one with `revoked` (RFC 3339, UTC). Keys are 64
+/// hexadecimal digits. How much of the device's feed counts is what the clock of the second entry says its writer had
+/// seen of it.
+enum DeviceRecord {
+  static let prefix = "devices/"
+  private static let revoked = "/revoked"
+
+  static func key(of writer: PublicKey) -> String { prefix + writer.hex }
+  static func revocationKey(of writer: PublicKey) -> String { prefix + writer.hex + revoked }
+
+  /// The device that a key is about.
+  static func writer(recordKey key: [UInt8]) -> PublicKey? {
+    guard key.starts(with: Array(prefix.utf8)) else { return nil }
+    return PublicKey(hex: String(decoding: key.dropFirst(prefix.utf8.count), as: UTF8.self))
+  }
+
+  static func writer(revocationKey key: [UInt8]) -> PublicKey? {
+    key.suffix(revoked.utf8.count) == Array(revoked.utf8)[...]
+      ? writer(recordKey: Array(key.dropLast(revoked.utf8.count))) : nil
+  }
+
+  static func encode(name: String, approved: Int64?, by: PublicKey?) -> [UInt8] {
+    var json = JSONText()
+    json.append(raw: "{\"name\":")
+    json.append(string: name)
+    if let approved {
+      json.append(raw: ",\"approved\":")
+      json.append(string: UTCTime(milliseconds: approved).text)
+    }
+    if let by {
+      json.append(raw: ",\"by\":")
+      json.append(string: by.hex)
+    }
+    json.append(raw: "}")
+    return json.bytes
+  }
+
+  static func encodeRevocation(time: Int64) -> [UInt8] {
+    var json = JSONText()
+    json.append(raw: "{\"revoked\":")
+    json.append(string: UTCTime(milliseconds: time).text)
+    json.append(raw: "}")
+    return json.bytes
+  }
+
+  /// Takes over what an entry says; fields that are missing or cannot be read are left as they are.
+  static func read(_ entry: Entry, into device: inout Device) {
+    guard let fields = fields(entry) else { return }
+    if let name = fields["name"], name.utf8.count <= HyphaLimits.deviceNameBytes { device.name = name }
+    device.approved = fields["approved"].flatMap { UTCTime($0) }?.milliseconds
+    device.approvedBy = fields["by"].flatMap { PublicKey(hex: $0) }
+  }
+
+  /// - Parameter number: of the device's writer in entries' clocks; `nil` where it is unknown.
+  /// - Returns: `nil` for an entry that takes a revocation back: a deletion, or anything that is none.
+  static func revocation(_ entry: Entry, of number: Int?) -> Revocation? {
+    guard let fields = fields(entry), let time = fields["revoked"].flatMap({ UTCTime($0) }) else {
+      return nil
+    }
+    let blocks = number.map { $0 < entry.clock.count ? entry.clock[$0] : 0 } ?? 0
+    return Revocation(time: time.milliseconds, by: entry.feed, blocks: blocks)
+  }
+
+  private static func fields(_ entry: Entry) -> [String: String]? {
+    guard let value = entry.value, !entry.isDeleted, value.count <= HyphaLimits.deviceRecordBytes else {
+      return nil
+    }
+    var reader = JSONReader(value)
+    var fields: [String: String] = [:]
+    return reader.readObject(into: &fields) ? fields : nil
+  }
+}
+
+/// Who is revoked, worked out from all entries that say so.
+///
+/// - A statement is void if its author had seen that it was revoked itself, or if the origin revoked its author before
+///   it. Two devices that revoke each other without knowing are both revoked.
+/// - Of the statements about one device that no other has seen, the origin's counts; without one, a revocation does.
+/// - So that all nodes know of both where two devices revoke each other, they go on replicating the feed of a device that
+///   another one revoked for ``HyphaLimits/revokedTail`` blocks; what it says behind these is void. The origin's word
+///   needs no such answer, and takes effect at once.
+struct Revocations {
+  private struct Statement {
+    var about: PublicKey
+    var author: PublicKey
+    var seq: UInt64
+    /// By writers' numbers.
+    var clock: [UInt64]
+    var revocation: Revocation?
+  }
+
+  private let origin: PublicKey
+  private let numbers: [PublicKey: Int]
+  private var valid: [Statement] = []
+
+  /// - Parameters:
+  ///   - entries: those below ``DeviceRecord/prefix``, older ones first.
+  ///   - writers: in the order of the entries' clocks; the first is the origin.
+  init(_ entries: [Entry], writers: [PublicKey]) {
+    origin = writers[0]
+    var numbers: [PublicKey: Int] = [:]
+    for (number, key) in writers.enumerated() { numbers[key] = number }
+    self.numbers = numbers
+    var statements: [Statement] = []
+    for entry in entries {
+      guard let about = DeviceRecord.writer(revocationKey: entry.key), about != origin else { continue }
+      statements.append(
+        Statement(
+          about: about, author: entry.feed, seq: entry.seq, clock: entry.clock,
+          revocation: DeviceRecord.revocation(entry, of: numbers[about])))
+    }
+    // What is behind the tail of a feed may not be here: it must make no difference whether it is.
+    var ends: [PublicKey: UInt64] = [:]
+    for _ in 0...statements.count {
+      judge(statements.filter { $0.seq < ends[$0.author] ?? .max })
+      let found = cutoffs.mapValues { $0.end }
+      if found == ends { break }
+      ends = found
+    }
+  }
+
+  private mutating func judge(_ statements: [Statement]) {
+    valid = statements.filter { $0.author == origin }
+    for statement in statements where statement.author != origin && !isVoid(statement) {
+      valid.append(statement)
+    }
+  }
+
+  /// The revocation that counts, if the device is revoked.
+  func revocation(of device: PublicKey) -> Revocation? {
+    resolve(valid.filter { $0.about == device })
+  }
+
+  /// Where each revoked device is cut off.
+  var cutoffs: [PublicKey: Cutoff] {
+    var cutoffs: [PublicKey: Cutoff] = [:]
+    for statement in valid {
+      guard let revocation = revocation(of: statement.about) else { continue }
+      cutoffs[statement.about] = Cutoff(
+        block: revocation.blocks, tail: revocation.by == origin ? 0 : HyphaLimits.revokedTail)
+    }
+    return cutoffs
+  }
+
+  private func isVoid(_ statement: Statement) -> Bool {
+    let about = valid.filter { $0.about == statement.author }
+    if resolve(about.filter { hasSeen(statement, $0) }) != nil { return true }
+    let last = about.filter { $0.author == origin }.max { $0.seq < $1.seq }
+    return last?.revocation.map { statement.seq >= $0.blocks } ?? false
+  }
+
+  private func resolve(_ statements: [Statement]) -> Revocation? {
+    let newest = statements.filter { statement in !statements.contains { hasSeen($0, statement) } }
+    if let word = newest.first(where: { $0.author == origin }) { return word.revocation }
+    var found: Revocation?
+    for statement in newest {
+      guard let revocation = statement.revocation else { continue }
+      if let best = found, best.blocks <= revocation.blocks { continue }
+      found = revocation
+    }
+    return found
+  }
+
+  private func hasSeen(_ statement: Statement, _ other: Statement) -> Bool {
+    guard let number = numbers[other.author], number < statement.clock.count else { return false }
+    return statement.clock[number] > other.seq
+      && !(statement.author == other.author && statement.seq == other.seq)
+  }
+}
+
+extension Hypha {
+  /// Decides from the database's entries who is revoked.
+  static var revocationRule: CutoffRule {
+    CutoffRule(prefix: DeviceRecord.prefix) { entries, writers in
+      Revocations(entries, writers: writers).cutoffs
+    }
+  }
+
+  /// All devices that may write or once might: the origin first, then in the order in which they were let in.
+  public func devices() throws(HyphaError) -> [Device] {
+    do throws(HyperdbError) {
+      var devices: [Device] = []
+      let revocations = Revocations(try database.statements(), writers: database.writerKeys)
+      for feed in try database.feeds {
+        var device = try record(feed.key)
+        device.revocation = revocations.revocation(of: feed.key)
+        devices.append(device)
+      }
+      return devices.sorted {
+        ($0.isOrigin ? 0 : 1, $0.approved ?? .max) < ($1.isOrigin ? 0 : 1, $1.approved ?? .max)
+      }
+    } catch {
+      throw HyphaError(error)
+    }
+  }
+
+  private func record(_ writer: PublicKey) throws(HyperdbError) -> Device {
+    var device = Device(writer: writer, name: "", isOrigin: writer == source.key)
+    if let record = Entry.winner(of: try database.get(DeviceRecord.key(of: writer))) {
+      DeviceRecord.read(record, into: &device)
+    }
+    return device
+  }
+
+  /// The one device that a text names: its writer's key or the first eight digits of it or more, or its name where no
+  /// other device that may write has it.
+  ///
+  /// - Throws: `.unknownDevice`, `.ambiguousDevice`.
+  public func device(named text: String) throws(HyphaError) -> Device {
+    let devices = try devices()
+    let digits = text.utf8.map { (UInt8(ascii: "A")...UInt8(ascii: "F")).contains($0) ? $0 + 32 : $0 }
+    if digits.count >= HyphaLimits.deviceKeyDigits {
+      let found = devices.filter { $0.writer.hex.utf8.starts(with: digits) }
+      if found.count == 1 { return found[0] }
+    }
+    let named = devices.filter { $0.name == text }
+    let current = named.count > 1 ? named.filter { $0.revocation == nil } : named
+    if current.count == 1 { return current[0] }
+    guard named.isEmpty else {
+      throw HyphaError(
+        .ambiguousDevice, "\(named.count) devices are named “\(text)”: give the first digits of the one's key"
+      )
+    }
+    throw HyphaError(.unknownDevice, "there is no device “\(text)”")
+  }
+
+  /// Lets a device write, under a name that all nodes see.
+  ///
+  /// - Parameter now: milliseconds since 1970.
+  public func admit(_ writer: PublicKey, name: String, now: Int64) throws(HyphaError) {
+    let value = DeviceRecord.encode(name: try Self.checked(name), approved: now, by: database.local?.key)
+    do throws(HyperdbError) {
+      try database.authorize(writer)
+      try database.put(DeviceRecord.key(of: writer), value)
+    } catch {
+      throw HyphaError(error)
+    }
+  }
+
+  /// Gives a device another name.
+  public func rename(_ writer: PublicKey, to name: String) throws(HyphaError) {
+    let name = try Self.checked(name)
+    do throws(HyperdbError) {
+      let device = try record(writer)
+      let value = DeviceRecord.encode(name: name, approved: device.approved, by: device.approvedBy)
+      try database.put(DeviceRecord.key(of: writer), value)
+    } catch {
+      throw HyphaError(error)
+    }
+  }
+
+  /// Stops a device from writing: what this node has not seen of it by now does not count, on any node.
+  ///
+  /// - Throws: `.isOrigin` for the device that made the hypha.
+  public func revoke(_ writer: PublicKey, now: Int64) throws(HyphaError) {
+    guard writer != source.key else {
+      throw HyphaError(
+        .isOrigin, "the origin cannot be revoked: whoever has the passphrase has the hypha")
+    }
+    do throws(HyperdbError) {
+      try database.put(DeviceRecord.revocationKey(of: writer), DeviceRecord.encodeRevocation(time: now))
+    } catch {
+      throw HyphaError(error)
+    }
+  }
+
+  /// Takes a revocation back: all that the device wrote counts again.
+  public func restore(_ writer: PublicKey) throws(HyphaError) {
+    do throws(HyperdbError) { try database.delete(DeviceRecord.revocationKey(of: writer)) } catch {
+      throw HyphaError(error)
+    }
+  }
+
+  private static func checked(_ name: String) throws(HyphaError) -> String {
+    guard !name.isEmpty, name.utf8.count <= HyphaLimits.deviceNameBytes,
+      !name.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) })
+    else {
+      throw HyphaError(
+        .badDeviceName,
+        "a device's name has 1 to \(HyphaLimits.deviceNameBytes) bytes and no control characters")
+    }
+    return name
+  }
+}
