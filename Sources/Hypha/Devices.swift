@@ -231,6 +231,13 @@ extension Hypha {
     return device
   }
 
+  /// How many blocks of a revoked device's feed are still of use: more need be neither stored nor passed on.
+  ///
+  /// - Returns: `nil` for a device that is not revoked.
+  public func limit(of writer: PublicKey) throws(HyphaError) -> UInt64? {
+    do throws(HyperdbError) { return try database.limit(of: writer) } catch { throw HyphaError(error) }
+  }
+
   /// The one device that a text names: its writer's key or the first eight digits of it or more, or its name where no
   /// other device that may write has it.
   ///

@@ -95,6 +95,46 @@ struct ReplicationTests {
     for (index, block) in blocks.enumerated() { #expect(try feed.block(at: UInt64(index)) == block) }
   }
 
+  @Test("behind a limit nothing is asked for or offered, until it is lifted")
+  func limit() throws {
+    var network = Network(seed: 12)
+    let (source, _) = try source(&network.random, blocks: 20)
+    let (a, b, c) = (network.add(), network.add(), network.add())
+    let (copyB, copyC) = (
+      try Feed(files: .empty(), key: source.key), try Feed(files: .empty(), key: source.key)
+    )
+    try network.nodes[a].share(source, downloads: false)
+    try network.nodes[b].share(copyB, downloads: true)
+    try network.nodes[c].share(copyC, downloads: true)
+    // One does not take, one does not give.
+    network.nodes[b].limit(source.key, to: 7)
+    try network.connect(a, b, key: source.key)
+    try network.connect(b, c, key: source.key)
+    try network.settle()
+    try network.settle(flush: [b: copyB, c: copyC])
+    #expect(copyB.heldBlocks == 7 && copyC.heldBlocks == 7)
+    // The signature says that there are more.
+    #expect(network.nodes[b].isComplete(source.key) && !network.nodes[c].isComplete(source.key))
+    #expect(network.nodes[b].fullyHeldBy(source.key) == 2)
+    network.nodes[b].limit(source.key, to: nil)
+    #expect(!network.nodes[b].isComplete(source.key))
+    try network.settle()
+    try network.settle(flush: [b: copyB])
+    #expect(copyB.heldBlocks == 20 && copyC.heldBlocks == 20)
+    // Lowered below what is here: it is no longer offered.
+    network.nodes[b].limit(source.key, to: 5)
+    let d = network.add()
+    let copyD = try Feed(files: .empty(), key: source.key)
+    try network.nodes[d].share(copyD, downloads: true)
+    try network.connect(b, d, key: source.key)
+    try network.settle()
+    #expect(copyD.heldBlocks == 5 && network.nodes[b].isComplete(source.key))
+    network.nodes[b].limit(source.key, to: 9)
+    network.nodes[b].announce(source.key)
+    try network.settle()
+    #expect(copyD.heldBlocks == 9)
+  }
+
   @Test(
     "a clone gets everything, then what is appended, and the source knows", arguments: [false, true],
     UInt64(0)..<4)

@@ -80,6 +80,21 @@ public final class Replicator<Storage: RandomAccessStorage> {
     for connection in connections.values { try open(shared, on: connection) }
   }
 
+  /// Says that only the first blocks of a feed are of use: others are neither asked for nor offered from now on.
+  ///
+  /// - Parameter limit: `nil` for all. Call ``announce(_:)`` after it was raised.
+  public func limit(_ key: PublicKey, to limit: UInt64?) {
+    guard let shared = feeds[key], shared.limit != limit ?? .max else { return }
+    let before = shared.limit
+    shared.limit = limit ?? .max
+    guard shared.limit > before else { return }
+    if shared.length > before { shared.noteNew(before..<shared.length) }
+    for peer in shared.peers {
+      peer.cursor = min(peer.cursor, before)
+      request(from: peer, shared)
+    }
+  }
+
   /// Notes blocks that this node has appended; call ``announce(_:)`` once they are durable.
   public func appended(_ range: Range<UInt64>, to key: PublicKey) {
     guard !range.isEmpty else { return }
@@ -89,7 +104,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// Tells peers of the blocks that are new, now that they are durable.
   public func announce(_ key: PublicKey) {
     guard let shared = feeds[key] else { return }
-    let ranges = shared.unannounced
+    let ranges = shared.unannounced.map { $0.clamped(to: 0..<shared.limit) }.filter { !$0.isEmpty }
     shared.unannounced = []
     for peer in shared.peers where peer.isTold {
       guard let session = connections[peer.connection]?.session else { continue }
@@ -104,9 +119,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   /// On how many other nodes, of those connected, every block of a feed is.
   public func fullyHeldBy(_ key: PublicKey) -> Int {
-    guard let shared = feeds[key], shared.feed.length > 0 else { return 0 }
+    guard let shared = feeds[key], shared.length > 0 else { return 0 }
     var nodes: Set<[UInt8]> = []
-    for peer in shared.peers where peer.holds(first: shared.feed.length) {
+    for peer in shared.peers where peer.holds(first: shared.length) {
       guard let id = connections[peer.connection]?.session.remoteHandshake?.id else { continue }
       nodes.insert(id)
     }
@@ -147,7 +162,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
   public func isSynced(_ id: ConnectionID) -> Bool {
     guard let connection = connections[id], connection.feeds.count == feeds.count else { return false }
     return connection.feeds.values.allSatisfy {
-      $0.remote.holds(first: $0.shared.feed.length) && $0.shared.isComplete
+      $0.remote.holds(first: $0.shared.length) && $0.shared.isComplete
     }
   }
 
@@ -323,10 +338,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard length <= WireLimits.wantBlocks else {
       throw WireError(.tooLarge, "a want of \(length) blocks")
     }
-    let feed = shared.feed
-    if !remote.isTold, feed.length > 0, shared.offers(feed.length - 1) {
+    if !remote.isTold, shared.length > 0, shared.offers(shared.length - 1) {
       // The feed's length, before any bitfield.
-      connection.session.send(.have(Message.Have(start: feed.length - 1)), on: remote.channel)
+      connection.session.send(.have(Message.Have(start: shared.length - 1)), on: remote.channel)
     }
     remote.isTold = true
     let bits = RunLengthBitfield.encode(shared.offered(start: want.start, length: length))

@@ -12,6 +12,8 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   var meanBlockBytes = 1024
   /// It was said that all that peers hold is here.
   var saidSynced = false
+  /// Blocks of the feed that are of use: others are neither asked for nor offered.
+  var limit = UInt64.max
 
   init(_ feed: Feed<Storage>, downloads: Bool) {
     self.feed = feed
@@ -23,15 +25,19 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     min(WireLimits.openRequests, max(8, WireLimits.openRequestBytes / max(meanBlockBytes, 1)))
   }
 
-  /// One more than the highest block that this side or a peer holds.
+  /// How many of the blocks that the feed has here are of use.
+  var length: UInt64 { min(feed.length, limit) }
+
+  /// One more than the highest block of use that this side or a peer holds.
   var knownLength: UInt64 {
-    peers.reduce(feed.length) { max($0, $1.length) }
+    min(peers.reduce(feed.length) { max($0, $1.length) }, limit)
   }
 
   /// Everything that is known of is here.
   var isComplete: Bool {
     let known = knownLength
-    return feed.length >= known && feed.heldBlocks >= known
+    guard feed.length >= known else { return false }
+    return feed.heldBlocks >= feed.length || limit < feed.length && feed.firstMissing(in: 0..<known) == nil
   }
 
   func noteNew(_ range: Range<UInt64>) {
@@ -44,40 +50,42 @@ final class SharedFeed<Storage: RandomAccessStorage> {
 
   /// Whether peers may know of a block: it is here, and durable as far as the caller said.
   func offers(_ index: UInt64) -> Bool {
-    feed.has(index) && !unannounced.contains { $0.contains(index) }
+    index < limit && feed.has(index) && !unannounced.contains { $0.contains(index) }
   }
 
   /// One bit for each block that is offered, as far as the feed goes.
   func offered(start: UInt64, length: UInt64) -> [UInt8] {
-    guard start < feed.length else { return [] }
-    let end = min(start + length, (feed.length + 7) & ~7)
+    guard start < self.length else { return [] }
+    let end = min(start + length, (self.length + 7) & ~7)
     var bits = feed.heldBits(start: start, length: end - start)
-    for range in unannounced {
-      for index in range.clamped(to: start..<end) {
-        bits[Int(index - start) / 8] &= ~(128 >> UInt8(index & 7))
-      }
-    }
+    if self.length < end { hide(self.length..<end) }
+    for range in unannounced { hide(range.clamped(to: start..<end)) }
     return bits
+
+    func hide(_ range: Range<UInt64>) {
+      for index in range { bits[Int(index - start) / 8] &= ~(128 >> UInt8(index & 7)) }
+    }
   }
 
   /// The next block to ask `peer` for: the first that it holds and that is neither here nor asked for.
   func nextToRequest(from peer: RemoteFeed) -> UInt64? {
     var index = peer.cursor
-    while index < peer.length {
-      guard let missing = feed.firstMissing(in: index..<peer.length) else { break }
-      guard let free = reserved.first(false, in: missing..<peer.length) else { break }
+    let end = min(peer.length, limit)
+    while index < end {
+      guard let missing = feed.firstMissing(in: index..<end) else { break }
+      guard let free = reserved.first(false, in: missing..<end) else { break }
       if free != missing {
         index = free
         continue
       }
-      guard let offered = peer.held.first(true, in: free..<peer.length) else { break }
+      guard let offered = peer.held.first(true, in: free..<end) else { break }
       if offered == free {
         peer.cursor = free + 1
         return free
       }
       index = offered
     }
-    peer.cursor = peer.length
+    peer.cursor = max(peer.cursor, end)
     return nil
   }
 

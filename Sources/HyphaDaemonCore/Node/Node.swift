@@ -208,7 +208,8 @@ public actor Node {
     try shareFeeds()
   }
 
-  /// Shares the feeds of all writers that are authorised, also those that became known since this was last called.
+  /// Shares the feeds of all writers that are authorised, also those that became known since this was last called; of
+  /// those that were revoked, as much as is of use.
   private func shareFeeds() throws(NodeError) {
     guard let hypha else { return }
     do throws(HyphaError) {
@@ -216,6 +217,7 @@ public actor Node {
         do throws(WireError) { try replicator.share(feed, downloads: !feed.isWritable) } catch {
           throw HyphaError(.database(.tooLarge), error.context)
         }
+        replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
       }
     } catch {
       throw NodeError(opening: error)
