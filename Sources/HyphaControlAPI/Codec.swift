@@ -1,7 +1,7 @@
 import FoundationEssentials
 
 /// What a caller names a request with, to tell answers apart: a whole number or a string.
-public enum RequestID: Hashable, Codable, Sendable {
+public enum CallID: Hashable, Codable, Sendable {
   case number(Int64)
   case string(String)
 
@@ -26,14 +26,14 @@ public enum RequestID: Hashable, Codable, Sendable {
 /// A line that is no request, and the answer that it gets.
 public struct RefusedLine: Error, Equatable {
   /// The request's id, as far as it could be read.
-  public var id: RequestID?
+  public var id: CallID?
   public var error: ControlError
 }
 
 /// A request as read off its line; the params wait until the method is known.
 public struct ControlRequest: Sendable {
   /// `nil` for a notification, which gets no answer.
-  public let id: RequestID?
+  public let id: CallID?
   public let method: String
   private let line: [UInt8]
 
@@ -107,7 +107,7 @@ public struct ControlRequest: Sendable {
 
   /// Everything but the params. What is wrong with it is noted, not thrown, so that the answer can carry the id.
   private struct Envelope: Decodable {
-    var id: RequestID?
+    var id: CallID?
     var method = ""
     var problem: String?
 
@@ -118,7 +118,7 @@ public struct ControlRequest: Sendable {
     init(from decoder: any Decoder) throws {
       let container = try decoder.container(keyedBy: CodingKeys.self)
       if container.contains(.id) {
-        id = try? container.decode(RequestID.self, forKey: .id)
+        id = try? container.decode(CallID.self, forKey: .id)
         switch id {
         case nil: problem = "id must be a whole number or a string"
         case .string(let text) where text.utf8.count > ControlLimits.requestIDBytes:
@@ -197,7 +197,7 @@ extension Array: CodableArray {}
 
 /// Makes the lines of the protocol, without their newline.
 public enum ControlCodec {
-  public static func request<P: Encodable>(id: RequestID, method: String, params: P) throws(ControlError)
+  public static func request<P: Encodable>(id: CallID, method: String, params: P) throws(ControlError)
     -> [UInt8]
   {
     try line(Request(id: id, method: method, params: params))
@@ -207,7 +207,7 @@ public enum ControlCodec {
     try line(Request(id: nil, method: method, params: params))
   }
 
-  public static func response<R: Encodable>(id: RequestID, result: R) throws(ControlError) -> [UInt8] {
+  public static func response<R: Encodable>(id: CallID, result: R) throws(ControlError) -> [UInt8] {
     let line = try line(Response(id: id, result: result))
     guard line.count <= ControlLimits.lineBytes else {
       throw ControlError(
@@ -218,7 +218,7 @@ public enum ControlCodec {
   }
 
   /// - Parameter id: `nil` if the request's could not be read.
-  public static func response(id: RequestID?, error: ControlError) -> [UInt8] {
+  public static func response(id: CallID?, error: ControlError) -> [UInt8] {
     // Strings and integers always encode.
     (try? line(Refusal(id: id, error: error))) ?? []
   }
@@ -235,19 +235,19 @@ public enum ControlCodec {
 
   private struct Request<P: Encodable>: Encodable {
     var jsonrpc = "2.0"
-    var id: RequestID?
+    var id: CallID?
     var method: String
     var params: P
   }
 
   private struct Response<R: Encodable>: Encodable {
     var jsonrpc = "2.0"
-    var id: RequestID
+    var id: CallID
     var result: R
   }
 
   private struct Refusal: Encodable {
-    var id: RequestID?
+    var id: CallID?
     var error: ControlError
 
     enum CodingKeys: String, CodingKey {
@@ -269,7 +269,7 @@ public enum ControlCodec {
 
 /// A line from the daemon, as a client sees it.
 struct ServerLine: Decodable {
-  var id: RequestID?
+  var id: CallID?
   var method: String?
   var error: ControlError?
 

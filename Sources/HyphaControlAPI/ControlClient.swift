@@ -98,7 +98,7 @@ public final class ControlClient {
     _: M.Type, _ params: M.Params, timeoutSeconds: Double? = nil
   ) throws(ControlFailure) -> M.Result {
     lastID += 1
-    let id = RequestID.number(lastID)
+    let id = CallID.number(lastID)
     let request: [UInt8]
     do {
       request = try ControlCodec.request(id: id, method: M.name, params: params)

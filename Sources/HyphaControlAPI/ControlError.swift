@@ -28,7 +28,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case textEmpty = 1005
     /// The text of a post is longer than 64 KiB of UTF-8.
     case textTooLong = 1006
-    /// There is no such post, key, version, connection or subscription.
+    /// There is no such post, key, version, device, request, connection or subscription.
     case notFound = 1007
     /// A limit is reached: requests in flight, subscriptions, connections.
     case limitReached = 1008
@@ -48,6 +48,18 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case answerTooLong = 1015
     /// Entries that this node's own newest ones refer to are missing; they have to come back from another node first.
     case behind = 1016
+    /// A device's request to be let in has expired.
+    case requestExpired = 1017
+    /// Several devices or requests fit what was given.
+    case ambiguous = 1018
+    /// A device's request to be let in was approved or denied already.
+    case alreadyAnswered = 1019
+    /// The keys that come from the passphrase and the domain are not those of the hypha.
+    case wrongPassphrase = 1020
+    /// This device was revoked: what it writes counts no longer.
+    case revoked = 1021
+    /// The address could not be asked which hypha it has, or answered wrongly.
+    case lookupFailed = 1022
 
     /// The code's meaning in one sentence, as `rpc.discover` gives it.
     public var meaning: String {
@@ -63,7 +75,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .readOnly: "The node has no authorised writer, so it cannot post or delete."
       case .textEmpty: "The text is empty, or only white space."
       case .textTooLong: "The text is longer than 64 KiB of UTF-8."
-      case .notFound: "There is no such post, key, version, connection or subscription."
+      case .notFound: "There is no such post, key, version, device, request, connection or subscription."
       case .limitReached: "Too many requests, subscriptions or connections at a time."
       case .timedOut: "What was waited for did not happen in time."
       case .setupCodeRefused: "The setup code is missing or wrong."
@@ -72,6 +84,12 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .storageFailed: "The state folder could not be read or written; the log says more."
       case .stopping: "The daemon is stopping."
       case .behind: "Entries that this node's own refer to are missing; they have to come back first."
+      case .requestExpired: "The request to be let in has expired; the device has to ask again."
+      case .ambiguous: "Several devices or requests fit; name one by its id or words."
+      case .alreadyAnswered: "The request to be let in was answered already."
+      case .wrongPassphrase: "The passphrase and domain do not give the keys of this hypha."
+      case .revoked: "This device was revoked; what it writes counts no longer."
+      case .lookupFailed: "The address could not be asked which hypha it has, or did not say so rightly."
       case .answerTooLong: "The answer would be longer than a line may be: ask for less."
       }
     }

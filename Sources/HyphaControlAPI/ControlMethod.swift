@@ -44,6 +44,11 @@ public protocol ControlService: Sendable {
   func generatePassphrase(_ params: PassphraseGenerate.Params) async throws(ControlError)
     -> PassphraseGenerate.Result
   func initialise(_ params: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result
+  /// Returns once the keys are kept and the request is on its way.
+  func signIn(_ params: NodeSignIn.Params) async throws(ControlError) -> NodeSignIn.Result
+  func requestAgain(_ params: NodeRequestAgain.Params) async throws(ControlError) -> OwnRequestInfo
+  /// Returns once the keys are gone from the disk.
+  func signOut() async throws(ControlError) -> NodeSignOut.Result
   func setupCode() async throws(ControlError) -> SetupCodeShow.Result
   /// Returns once the post is durable.
   func createPost(_ params: PostsCreate.Params) async throws(ControlError) -> PostsCreate.Result
@@ -57,6 +62,16 @@ public protocol ControlService: Sendable {
   func databaseList(_ params: DatabaseList.Params) async throws(ControlError) -> DatabaseList.Result
   func databaseHistory(_ params: DatabaseHistory.Params) async throws(ControlError) -> DatabaseHistory.Result
   func authorize(_ params: DatabaseAuthorize.Params) async throws(ControlError) -> DatabaseAuthorize.Result
+  func listRequests() async throws(ControlError) -> RequestsList.Result
+  func findRequest(_ params: RequestsFind.Params) async throws(ControlError) -> RequestInfo
+  /// Returns once the device may write, durably, as do the others that change something about devices.
+  func approveRequest(_ params: RequestsApprove.Params) async throws(ControlError) -> RequestInfo
+  func denyRequest(_ params: RequestsDeny.Params) async throws(ControlError) -> RequestInfo
+  func listDevices() async throws(ControlError) -> DevicesList.Result
+  func findDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo
+  func renameDevice(_ params: DevicesRename.Params) async throws(ControlError) -> DeviceInfo
+  func revokeDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo
+  func restoreDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo
   func listPeers() async throws(ControlError) -> PeersList.Result
   func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo
   func removeConnection(_ params: ConnectionsRemove.Params) async throws(ControlError)

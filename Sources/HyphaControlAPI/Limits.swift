@@ -35,6 +35,8 @@ public enum ControlLimits {
   public static let queuedBytes = 4 << 20
   /// Longest that `node.wait` waits, in seconds.
   public static let waitSeconds = 86_400.0
+  /// How long a request to be let in can be answered, in seconds: 7 days at most.
+  public static let requestSeconds = 1...604_800
   /// Longest request id that is a string, in bytes.
   public static let requestIDBytes = 256
 }

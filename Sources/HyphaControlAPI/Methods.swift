@@ -4,6 +4,9 @@ public let controlMethods: [any ControlMethod.Type] = [
   NodeVersion.self,
   NodeStatus.self,
   NodeInitialise.self,
+  NodeSignIn.self,
+  NodeRequestAgain.self,
+  NodeSignOut.self,
   NodeWait.self,
   PassphraseGenerate.self,
   SetupCodeShow.self,
@@ -16,6 +19,15 @@ public let controlMethods: [any ControlMethod.Type] = [
   DatabaseList.self,
   DatabaseHistory.self,
   DatabaseAuthorize.self,
+  RequestsList.self,
+  RequestsFind.self,
+  RequestsApprove.self,
+  RequestsDeny.self,
+  DevicesList.self,
+  DevicesFind.self,
+  DevicesRename.self,
+  DevicesRevoke.self,
+  DevicesRestore.self,
   PeersList.self,
   ConnectionsAdd.self,
   ConnectionsRemove.self,
@@ -133,6 +145,8 @@ public enum NodeWait: ControlMethod {
     /// Ready, at least one node is connected, this node holds all that its peers announced, and at least one of
     /// them holds all that this node has.
     case synced
+    /// This node may write, or its request to be let in was denied or has expired.
+    case answered
   }
   public struct Params: Codable, Equatable, Sendable {
     public var `for`: Condition
@@ -145,8 +159,9 @@ public enum NodeWait: ControlMethod {
     }
   }
   public static let name = "node.wait"
-  public static let summary = "Answers once the node is ready, or in sync with its peers."
-  public static let errors: [ControlError.Code] = [.timedOut]
+  public static let summary =
+    "Answers once the node is ready, in sync with its peers, or its request to be let in answered."
+  public static let errors: [ControlError.Code] = [.notFound, .timedOut]
 
   public static func call(
     _ params: Params, on service: some ControlService

@@ -17,6 +17,8 @@ extension PeerInfo.Direction: SchemaDescribing {}
 extension ConnectionInfo.State: SchemaDescribing {}
 extension ControlEvent.Kind: SchemaDescribing {}
 extension NodeWait.Condition: SchemaDescribing {}
+extension OwnRequestInfo.State: SchemaDescribing {}
+extension RequestInfo.State: SchemaDescribing {}
 
 extension Timestamp: SchemaDescribing {
   static var schema: JSONValue { .object(["type": .string("string"), "format": .string("date-time")]) }

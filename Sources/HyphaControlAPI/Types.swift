@@ -10,6 +10,8 @@ public enum NodeRole: String, Codable, CaseIterable, Sendable {
   case authorised
   /// Has only the hyphalink, on a device that asks to be authorised or only reads.
   case reader
+  /// Had a writer of its own that was authorised, until another device revoked it.
+  case revoked
 }
 
 /// One feed of the hypha, as this node holds it.
@@ -54,6 +56,10 @@ public struct NodeInfo: Codable, Equatable, Sendable {
   public var canPost: Bool
   /// Public key of this node's own feed, 64 hexadecimal digits; none for one that only keeps the hypha.
   public var writer: String?
+  /// How this node's request to be let in stands, if it made one.
+  public var request: OwnRequestInfo?
+  /// Messages that this node keeps for its hypha's devices.
+  public var sealedMessages: Int
   public var feeds: [FeedInfo]
   /// Nodes that are connected now.
   public var peers: Int
@@ -64,8 +70,8 @@ public struct NodeInfo: Codable, Equatable, Sendable {
 
   public init(
     role: NodeRole, hyphalink: String? = nil, domain: String? = nil, deviceName: String? = nil, ready: Bool,
-    notReady: String? = nil, canPost: Bool, writer: String? = nil, feeds: [FeedInfo], peers: Int,
-    diskBytes: UInt64, version: String,
+    notReady: String? = nil, canPost: Bool, writer: String? = nil, request: OwnRequestInfo? = nil,
+    sealedMessages: Int = 0, feeds: [FeedInfo], peers: Int, diskBytes: UInt64, version: String,
     started: Timestamp
   ) {
     self.role = role
@@ -76,6 +82,8 @@ public struct NodeInfo: Codable, Equatable, Sendable {
     self.notReady = notReady
     self.canPost = canPost
     self.writer = writer
+    self.request = request
+    self.sealedMessages = sealedMessages
     self.feeds = feeds
     self.peers = peers
     self.diskBytes = diskBytes
@@ -187,6 +195,18 @@ public struct ControlEvent: Codable, Equatable, Sendable {
     case peerDisconnected
     /// This node holds all that its peers announced.
     case synced
+    /// A device asks to be let in (`request`).
+    case requested
+    /// A device's request was approved or denied, here or elsewhere (`request`).
+    case answered
+    /// This node's own request was answered, or has expired (`ownRequest`).
+    case ownAnswered
+    /// A device was revoked, here or elsewhere; it may be this one (`device`).
+    case revoked
+    /// A revocation was taken back (`device`).
+    case restored
+    /// The node has forgotten its keys (`hyphalink`).
+    case signedOut
   }
 
   /// Increases by one from event to event while the daemon runs, and starts again at 1 with it.
@@ -197,11 +217,16 @@ public struct ControlEvent: Codable, Equatable, Sendable {
   public var post: PostInfo?
   public var postID: String?
   public var peer: PeerInfo?
+  public var request: RequestInfo?
+  public var ownRequest: OwnRequestInfo?
+  public var device: DeviceInfo?
   public var reason: String?
 
   public init(
     id: UInt64, time: Timestamp, kind: Kind, hyphalink: String? = nil, post: PostInfo? = nil,
-    postID: String? = nil, peer: PeerInfo? = nil, reason: String? = nil
+    postID: String? = nil, peer: PeerInfo? = nil, request: RequestInfo? = nil,
+    ownRequest: OwnRequestInfo? = nil,
+    device: DeviceInfo? = nil, reason: String? = nil
   ) {
     self.id = id
     self.time = time
@@ -210,6 +235,9 @@ public struct ControlEvent: Codable, Equatable, Sendable {
     self.post = post
     self.postID = postID
     self.peer = peer
+    self.request = request
+    self.ownRequest = ownRequest
+    self.device = device
     self.reason = reason
   }
 }

@@ -64,6 +64,26 @@ enum Console {
     return readLine(strippingNewline: true)
   }
 
+  /// Asks a question of yes or no on the terminal; anything but yes is no.
+  static func confirm(_ question: String) -> Bool {
+    ["y", "yes"].contains((ask("\(question) [y/N] ") ?? "").lowercased())
+  }
+
+  /// A number and what it counts.
+  static func count(_ number: Int, _ noun: String) -> String {
+    "\(number) \(noun)\(number == 1 ? "" : "s")"
+  }
+
+  /// Text that comes from elsewhere, without control characters, by which it could do things to a terminal.
+  static func printable(_ text: String) -> String {
+    var view = String.UnicodeScalarView()
+    for scalar in text.unicodeScalars {
+      let isControl = scalar.value < 0x20 && scalar != "\t" || (0x7f..<0xa0).contains(scalar.value)
+      view.append(isControl ? "\u{fffd}" : scalar)
+    }
+    return String(view)
+  }
+
   private static func write(_ bytes: [UInt8], to descriptor: Int32) {
     var rest = bytes[...]
     while !rest.isEmpty {

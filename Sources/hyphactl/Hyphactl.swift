@@ -9,15 +9,15 @@ struct Hyphactl: ParsableCommand {
     abstract: "Set up, use and watch a hypha node.",
     discussion: """
       Talks to hyphad on this machine over its control socket. Data goes to standard output, messages to standard \
-      error. Exit status: 0 done, 1 refused or not ready, 2 no daemon, 64 wrong usage, 65 wrong input. See hyphactl(1).
+      error. Exit status: 0 done, 1 refused or not ready, 2 no daemon, 3 to 7 as the verbs for devices tell, 64 wrong \
+      usage, 65 wrong input. See hyphactl(1).
       """,
     version: "hyphactl \(ControlAPI.release)",
     subcommands: [
       Init.self, SetupCode.self, Status.self, Post.self, Posts.self, Delete.self, Get.self, Put.self,
-      Unset.self,
-      List.self, History.self, Authorize.self, Peers.self, Connect.self, Disconnect.self, Events.self,
-      Wait.self,
-      Version.self,
+      Unset.self, List.self, History.self, SignIn.self, SignOut.self, Requests.self, Approve.self, Deny.self,
+      Devices.self, Rename.self, Revoke.self, Authorize.self, Peers.self, Connect.self, Disconnect.self,
+      Events.self, Wait.self, Version.self,
     ])
 
   static func main() {

@@ -11,11 +11,15 @@ struct SharedOptions: ParsableArguments {
   var json = false
 
   /// Connects to the daemon and has `body` use it; says what went wrong, and ends the program with its status.
-  func withDaemon(_ body: (ControlClient) throws -> Void) throws {
+  ///
+  /// - Parameter naming: the verb names a device or a request; how that can fail, its statuses tell apart.
+  func withDaemon(naming: Bool = false, _ body: (ControlClient) throws -> Void) throws {
     do {
       try body(ControlClient(path: socket))
     } catch let failure as ControlFailure {
-      throw Self.exit(failure)
+      let status = Self.exit(failure)
+      if naming, case .refused(let error) = failure.code { throw Status.naming(error) }
+      throw status
     }
   }
 
@@ -36,5 +40,18 @@ struct SharedOptions: ParsableArguments {
     static let refused = ExitCode(1)
     static let unreachable = ExitCode(2)
     static let badInput = ExitCode(EX_DATAERR)
+    static let denied = ExitCode(7)
+    static let expired = ExitCode(4)
+
+    /// For verbs that name a device or a request.
+    static func naming(_ error: ControlError) -> ExitCode {
+      switch error.code {
+      case .notFound: ExitCode(3)
+      case .requestExpired: expired
+      case .ambiguous: ExitCode(5)
+      case .alreadyAnswered: ExitCode(6)
+      default: refused
+      }
+    }
   }
 }

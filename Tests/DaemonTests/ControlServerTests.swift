@@ -31,18 +31,21 @@ import Testing
   }
 }
 
-/// Answers from memory; posts are its list of texts.
+/// Answers from memory; posts are its list of texts, and requests and devices what a test puts there.
 final class FakeService: ControlService {
+  let info = Mutex(
+    NodeInfo(
+      role: .origin, ready: true, canPost: true, feeds: [], peers: 0, diskBytes: 0, version: "0",
+      started: Timestamp(milliseconds: 0)))
+  let requests = Mutex(
+    RequestsList.Result(requests: [], canOpen: true, sealedMessages: 0, sealedBytes: 0, dropped: [:]))
+  let devices = Mutex<[DeviceInfo]>([])
   let posts = Mutex<[PostInfo]>([])
   let waiting = Mutex(0)
   private let followers = Mutex<[AsyncStream<ControlEvent>.Continuation]>([])
 
   func version() async throws(ControlError) -> NodeVersion.Result { .init(name: "fake", version: "0") }
-  func status() async throws(ControlError) -> NodeInfo {
-    NodeInfo(
-      role: .origin, ready: true, canPost: true, feeds: [], peers: 0, diskBytes: 0, version: "0",
-      started: Timestamp(milliseconds: 0))
-  }
+  func status() async throws(ControlError) -> NodeInfo { info.withLock { $0 } }
   func generatePassphrase(_: PassphraseGenerate.Params) async throws(ControlError)
     -> PassphraseGenerate.Result
   {
@@ -85,6 +88,76 @@ final class FakeService: ControlService {
   func authorize(_ params: DatabaseAuthorize.Params) async throws(ControlError) -> DatabaseAuthorize.Result {
     .init(key: params.key, new: true)
   }
+  func signIn(_: NodeSignIn.Params) async throws(ControlError) -> NodeSignIn.Result {
+    guard let request = info.withLock({ $0.request }) else {
+      throw ControlError(.wrongPassphrase, "it is another one")
+    }
+    return .init(hyphalink: "dat://h", writer: "w", request: request)
+  }
+  func requestAgain(_: NodeRequestAgain.Params) async throws(ControlError) -> OwnRequestInfo {
+    guard let request = info.withLock({ $0.request }) else { throw ControlError(.notFound, "there was none") }
+    return request
+  }
+  func signOut() async throws(ControlError) -> NodeSignOut.Result {
+    .init(hyphalink: info.withLock { $0.hyphalink ?? "" })
+  }
+  func listRequests() async throws(ControlError) -> RequestsList.Result { requests.withLock { $0 } }
+  func findRequest(_ params: RequestsFind.Params) async throws(ControlError) -> RequestInfo {
+    let found = requests.withLock { list in
+      list.requests.filter {
+        params.device == $0.name || params.device == $0.words || $0.id.hasPrefix(params.device)
+      }
+    }
+    switch (found.count, found.first?.state) {
+    case (0, _): throw ControlError(.notFound, "nobody asks like this", field: "device")
+    case (2..., _): throw ControlError(.ambiguous, "several ask like this", field: "device")
+    case (_, .expired): throw ControlError(.requestExpired, "it has expired")
+    case (_, .approved), (_, .denied): throw ControlError(.alreadyAnswered, "it was answered")
+    default: return found[0]
+    }
+  }
+  func approveRequest(_ params: RequestsApprove.Params) async throws(ControlError) -> RequestInfo {
+    try answer(params.id, .approved)
+  }
+  func denyRequest(_ params: RequestsDeny.Params) async throws(ControlError) -> RequestInfo {
+    try answer(params.id, .denied)
+  }
+  private func answer(_ id: String, _ state: RequestInfo.State) throws(ControlError) -> RequestInfo {
+    let answered: RequestInfo? = requests.withLock { list in
+      guard let place = list.requests.firstIndex(where: { $0.id == id }) else { return nil }
+      list.requests[place].state = state
+      return list.requests[place]
+    }
+    guard let answered else { throw ControlError(.notFound, "nobody asks like this", field: "id") }
+    happen(.answered) { $0.request = answered }
+    return answered
+  }
+  func listDevices() async throws(ControlError) -> DevicesList.Result {
+    .init(devices: devices.withLock { $0 })
+  }
+  func findDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo {
+    let found = devices.withLock { list in
+      list.filter { params.device == $0.name || $0.writer.hasPrefix(params.device) }
+    }
+    guard let device = found.first else { throw ControlError(.notFound, "no such device", field: "device") }
+    guard found.count == 1 else { throw ControlError(.ambiguous, "several are called this", field: "device") }
+    return device
+  }
+  func renameDevice(_ params: DevicesRename.Params) async throws(ControlError) -> DeviceInfo {
+    var device = try await findDevice(.init(device: params.device))
+    device.name = params.name
+    return device
+  }
+  func revokeDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo {
+    var device = try await findDevice(params)
+    device.revoked = RevocationInfo(at: Timestamp(milliseconds: 0), by: device.writer, blocks: 1)
+    return device
+  }
+  func restoreDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo {
+    var device = try await findDevice(params)
+    device.revoked = nil
+    return device
+  }
   func listPeers() async throws(ControlError) -> PeersList.Result { .init(peers: []) }
   func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo {
     .init(url: params.url, state: .connecting)
@@ -115,9 +188,14 @@ final class FakeService: ControlService {
   }
 
   func happen(_ id: UInt64, reason: String? = nil) {
+    happen(.synced, id: id) { $0.reason = reason }
+  }
+
+  func happen(_ kind: ControlEvent.Kind, id: UInt64 = 1, _ fill: (inout ControlEvent) -> Void) {
+    var event = ControlEvent(id: id, time: Timestamp(milliseconds: 0), kind: kind)
+    fill(&event)
     followers.withLock { followers in
       for follower in followers {
-        let event = ControlEvent(id: id, time: Timestamp(milliseconds: 0), kind: .synced, reason: reason)
         if case .dropped = follower.yield(event) { follower.finish() }
       }
     }

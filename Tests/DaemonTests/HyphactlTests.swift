@@ -32,7 +32,9 @@ import Testing
     ["connect", "ws://127.0.0.1:1"], ["disconnect", "ws://127.0.0.1:1"], ["events", "--follow"], ["wait"],
     ["setup-code"], ["version"], ["init", "--hyphalink", "x"], ["get", "k"], ["put", "k", "v"],
     ["unset", "k"],
-    ["list"], ["history"], ["authorize", "x"],
+    ["list"], ["history"], ["authorize", "x"], ["sign-in", "--again"], ["sign-out", "--yes"], ["requests"],
+    ["requests", "--watch"], ["approve", "x", "--yes"], ["deny", "x"], ["devices"], ["rename", "x", "y"],
+    ["revoke", "x", "--yes"], ["sign-in", "example.org", "--passphrase-file", "-"],
   ])
   func saysThatThereIsNoDaemon(arguments: [String]) async throws {
     let node = try TestNode()
@@ -68,6 +70,13 @@ import Testing
     ["init", "--domain", "example.org"],
     ["init", "--hyphalink", "x", "--passphrase-file", "-"],
     ["init", "--domain", "d", "--passphrase-file", "-", "--generate-passphrase-to", "f"],
+    ["sign-in"], ["sign-in", "example.org"], ["sign-in", "a.example", "b.example", "--passphrase-file", "-"],
+    ["sign-in", "--again", "example.org"], ["sign-in", "--again", "--passphrase-file", "-"],
+    ["sign-in", "--again", "--name", "x"], ["sign-in", "--again", "--domain", "example.org"],
+    ["sign-in", "--again", "--timeout", "5"], ["sign-in", "--again", "--wait", "--timeout", "0"],
+    ["sign-in", "--again", "--lifetime", "0"], ["sign-in", "--again", "--lifetime", "604801"],
+    ["sign-out"], ["sign-out", "x", "--yes"], ["requests", "x"], ["approve", "--yes"], ["approve", "phone"],
+    ["deny"], ["devices", "x"], ["rename", "phone"], ["rename"], ["revoke", "phone"], ["revoke", "--yes"],
   ])
   func refusesWrongUsage(arguments: [String]) async throws {
     let ended = try await TestNode().startCtl(arguments).end()

@@ -209,6 +209,24 @@ import Testing
         == #"{"jsonrpc":"2.0","method":"events.ended","params":{"reason":"r","subscription":1}}"#)
   }
 
+  @Test func writesDevicesAndRequestsAsTheyAre() throws {
+    let time = Timestamp(milliseconds: 0)
+    let request = RequestInfo(
+      id: "i", name: "n\u{1B}", writer: "w", words: "a b c d", created: time, expires: time, state: .pending)
+    let line = try ControlCodec.response(id: .number(1), result: request)
+    #expect(
+      String(decoding: line, as: UTF8.self)
+        == #"{"id":1,"jsonrpc":"2.0","result":{"created":"1970-01-01T00:00:00.000Z","#
+        + #""expires":"1970-01-01T00:00:00.000Z","id":"i","name":"n\u001b","state":"pending","#
+        + #""words":"a b c d","writer":"w"}}"#)
+    let device = DeviceInfo(writer: "w", name: "n", origin: true, here: false)
+    let result = try ControlCodec.response(id: .number(1), result: DevicesList.Result(devices: [device]))
+    #expect(
+      String(decoding: result, as: UTF8.self)
+        == #"{"id":1,"jsonrpc":"2.0","result":{"devices":[{"here":false,"name":"n","origin":true,"writer":"w"}]}}"#
+    )
+  }
+
   @Test func refusesAnAnswerThatIsTooLong() throws {
     let long = String(repeating: "x", count: ControlLimits.lineBytes)
     #expect(throws: ControlError.self) {
@@ -238,6 +256,8 @@ import Testing
   @Test func secretsAreNotPrinted() {
     let params = NodeInitialise.Params(domain: "example.org", passphrase: Secret("correct horse"))
     #expect(!"\(params) \(String(reflecting: params))".contains("horse"))
+    let signIn = NodeSignIn.Params(address: "example.org", passphrase: Secret("correct horse"))
+    #expect(!"\(signIn) \(String(reflecting: signIn))".contains("horse"))
   }
 }
 

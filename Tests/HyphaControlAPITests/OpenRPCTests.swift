@@ -46,7 +46,8 @@ import Testing
         ]))
     let wait = try Self.method("node.wait")
     guard case .array(let params) = wait["params"] else { throw Missing() }
-    #expect(params[0]["schema"]?["enum"] == .array([.string("ready"), .string("synced")]))
+    #expect(
+      params[0]["schema"]?["enum"] == .array([.string("ready"), .string("synced"), .string("answered")]))
     let initialise = try Self.method("node.initialise")
     guard case .array(let fields) = initialise["params"] else { throw Missing() }
     #expect(
@@ -68,5 +69,29 @@ import Testing
     guard case .array(let required) = status["required"] else { throw Missing() }
     #expect(required.contains(.string("ready")))
     #expect(!required.contains(.string("hyphalink")))
+  }
+
+  /// Optional structs, maps and enums in them.
+  @Test func readsDevicesAndRequestsOffTheTypes() throws {
+    let status = try #require(try Self.method("node.status")["result"]?["schema"]?["properties"])
+    #expect(status["request"]?["properties"]?["words"]?["type"] == .string("string"))
+    guard case .array(let states) = status["request"]?["properties"]?["state"]?["enum"] else {
+      throw Missing()
+    }
+    #expect(states == ["pending", "authorised", "denied", "expired"].map { .string($0) })
+    let list = try #require(try Self.method("requests.list")["result"]?["schema"]?["properties"])
+    #expect(list["dropped"]?["type"] == .string("object"))
+    #expect(list["requests"]?["items"]?["properties"]?["expires"]?["format"] == .string("date-time"))
+    let device = try #require(
+      try Self.method("devices.list")["result"]?["schema"]?["properties"]?["devices"]?["items"])
+    #expect(device["properties"]?["revoked"]?["properties"]?["blocks"]?["type"] == .string("integer"))
+    #expect(
+      device["required"] == .array(["writer", "name", "origin", "here"].map { .string($0) }))
+    guard case .array(let errors) = try Self.method("requests.approve")["errors"] else { throw Missing() }
+    for code in [1007, 1017, 1019] { #expect(errors.contains { $0["code"] == .integer(Int64(code)) }) }
+    guard case .array(let params) = try Self.method("node.signIn")["params"] else { throw Missing() }
+    #expect(
+      params.filter { $0["required"] == .bool(true) }.map { $0["name"] }
+        == [.string("address"), .string("passphrase")])
   }
 }

@@ -65,8 +65,9 @@ extension Node: ControlService {
     return NodeInfo(
       role: role, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
       deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
-      canPost: canPost, writer: hypha?.database.local?.key.hex, feeds: feeds, peers: connections.count,
-      diskBytes: files.diskBytes(), version: ControlAPI.release, started: started)
+      canPost: canPost, writer: hypha?.database.local?.key.hex, request: ownRequestInfo,
+      sealedMessages: sealedMessages, feeds: feeds, peers: connections.count, diskBytes: files.diskBytes(),
+      version: ControlAPI.release, started: started)
   }
 
   // MARK: - Becoming something
@@ -240,12 +241,34 @@ extension Node: ControlService {
   public func wait(_ params: NodeWait.Params) async throws(ControlError) -> NodeInfo {
     let deadline = Double(monotonic) / 1000 + (params.timeoutSeconds ?? ControlLimits.waitSeconds)
     while true {
-      if notReady == nil, params.for == .ready || isSynced { return try await status() }
+      if try isFulfilled(params.for) { return try await status() }
       guard Double(monotonic) / 1000 < deadline, !Task.isCancelled, !isStopping else {
         throw ControlError(
-          .timedOut, notReady ?? "The node is ready, but not in sync with any other node.")
+          .timedOut,
+          params.for == .answered
+            ? "The request to be let in is not answered yet."
+            : notReady ?? "The node is ready, but not in sync with any other node.")
       }
       try? await Task.sleep(for: .milliseconds(50))
+    }
+  }
+
+  private func isFulfilled(_ condition: NodeWait.Condition) throws(ControlError) -> Bool {
+    switch condition {
+    case .ready: return notReady == nil
+    case .synced: return notReady == nil && isSynced
+    case .answered:
+      guard record != nil, let hypha else { throw Self.notInitialised }
+      do throws(HyphaError) {
+        if try hypha.canPost() { return true }
+      } catch {
+        throw Self.controlError(error)
+      }
+      guard let request = ownRequestInfo else {
+        throw ControlError(.notFound, "This node has not asked to be let in: “hyphactl sign-in” does.")
+      }
+      // What lets it in may come later than the word that it was.
+      return request.state == .denied || request.state == .expired
     }
   }
 

@@ -72,7 +72,7 @@ extension EntryInfo {
   var printableValue: String {
     if deleted { return "(deleted)" }
     if let text {
-      return Posts.printable(
+      return Console.printable(
         text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "⏎"))
     }
     return value.map { "(\($0.count) bytes that are no text)" } ?? "(nothing)"

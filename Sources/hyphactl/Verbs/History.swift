@@ -45,7 +45,7 @@ struct History: ParsableCommand {
   private static func line(_ entry: EntryInfo) -> String {
     let name = "\(entry.seq) \(entry.feed.prefix(8))"
     if entry.key.isEmpty, !entry.deleted { return "\(name) authorised a writer" }
-    let key = Posts.printable(entry.key)
+    let key = Console.printable(entry.key)
     return entry.deleted ? "\(name) deleted \(key)" : "\(name) put \(key)  \(entry.printableValue)"
   }
 }

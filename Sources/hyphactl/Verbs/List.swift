@@ -55,7 +55,7 @@ struct List: ParsableCommand {
   }
 
   private func show(_ info: KeyInfo) {
-    let name = Posts.printable(info.key) + (info.entries.count > 1 ? "!" : "")
+    let name = Console.printable(info.key) + (info.entries.count > 1 ? "!" : "")
     Console.print(values ? "\(name)\t\(info.winningEntry?.printableValue ?? "(deleted)")" : name)
   }
 }

@@ -25,7 +25,7 @@ struct Peers: ParsableCommand {
             + (peer.synced ? "in sync" : "not in sync"))
       }
       for connection in output.connections where connection.state != .connected {
-        let reason = connection.lastError.map { ": \(Posts.printable($0))" } ?? ""
+        let reason = connection.lastError.map { ": \(Console.printable($0))" } ?? ""
         Console.print("\(connection.url)  not connected\(reason)")
       }
     }

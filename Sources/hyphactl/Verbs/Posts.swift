@@ -86,20 +86,10 @@ struct Posts: ParsableCommand {
 
   private func print(_ post: PostInfo) {
     let mark = post.shown ? "" : "  (not shown)"
-    Console.print("\(post.id)  \(post.created)  \(Self.printable(post.device))\(mark)")
+    Console.print("\(post.id)  \(post.created)  \(Console.printable(post.device))\(mark)")
     for line in post.text.split(separator: "\n", omittingEmptySubsequences: false) {
-      Console.print("    \(Self.printable(String(line)))")
+      Console.print("    \(Console.printable(String(line)))")
     }
     Console.print("")
-  }
-
-  /// Without control characters, by which a text could do things to a terminal.
-  static func printable(_ text: String) -> String {
-    var view = String.UnicodeScalarView()
-    for scalar in text.unicodeScalars {
-      let isControl = scalar.value < 0x20 && scalar != "\t" || (0x7f..<0xa0).contains(scalar.value)
-      view.append(isControl ? "\u{fffd}" : scalar)
-    }
-    return String(view)
   }
 }

@@ -23,7 +23,12 @@ struct Status: ParsableCommand {
     if let hyphalink = status.hyphalink { line("hyphalink", hyphalink) }
     if let domain = status.domain { line("domain", domain) }
     if let device = status.deviceName { line("device", device) }
-    if let writer = status.writer { line("writer", writer + (status.canPost ? "" : " (not authorised)")) }
+    if let writer = status.writer {
+      line(
+        "writer",
+        writer + (status.canPost ? "" : status.role == .revoked ? " (revoked)" : " (not authorised)"))
+    }
+    if let request = status.request { line("request", Self.words(request)) }
     line("ready", status.ready ? "yes" : "no. \(status.notReady ?? "")")
     for feed in status.feeds {
       line(
@@ -31,6 +36,9 @@ struct Status: ParsableCommand {
         "\(feed.key.prefix(8))… \(feed.writable ? "(this device) " : "")\(feed.heldBlocks) of \(feed.length) blocks, "
           + "\(Self.size(feed.byteLength)), fully held by \(feed.fullyHeldBy) other \(feed.fullyHeldBy == 1 ? "node" : "nodes")"
       )
+    }
+    if status.sealedMessages > 0 {
+      line("sealed", "\(Console.count(status.sealedMessages, "message")) kept for the hypha's devices")
     }
     line("peers", "\(status.peers)")
     line("disk", Self.size(status.diskBytes))
@@ -43,6 +51,16 @@ struct Status: ParsableCommand {
     case .alwaysOn: "always-on node"
     case .authorised: "authorised node"
     case .reader: "reader"
+    case .revoked: "revoked device: what it writes counts no longer"
+    }
+  }
+
+  private static func words(_ request: OwnRequestInfo) -> String {
+    switch request.state {
+    case .pending: "pending until \(request.expires): \(Console.printable(request.words))"
+    case .authorised: "authorised"
+    case .denied: "denied. “hyphactl sign-in --again” asks again"
+    case .expired: "expired without an answer. “hyphactl sign-in --again” asks again"
     }
   }
 
