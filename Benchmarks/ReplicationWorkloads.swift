@@ -74,7 +74,7 @@ extension Workload {
   static let replication: [Workload] = [
     replicate("100-byte blocks", smallBlock, 1_000_000, .atLeast(100_000), reference: 6_000),
     replicate("100-byte blocks, encrypted", smallBlock, 500_000, .none, reference: nil, encrypted: true),
-    replicate("64 KiB blocks", largeBlock, 16_000, .atLeast(400), reference: 100),
+    replicate("64 KiB blocks", largeBlock, 8_000, .atLeast(400), reference: 100),
     replicate("64 KiB blocks, encrypted", largeBlock, 8_000, .none, reference: nil, encrypted: true),
   ]
 
