@@ -47,7 +47,6 @@ enum Console {
   /// - Parameter hidden: what is typed is not shown.
   /// - Returns: the line, or `nil` at the end of input.
   static func ask(_ question: String, hidden: Bool = false) -> String? {
-    write(Array(question.utf8), to: STDERR_FILENO)
     var before = termios()
     let hides = hidden && tcgetattr(STDIN_FILENO, &before) == 0
     if hides {
@@ -61,6 +60,8 @@ enum Console {
         write([UInt8(ascii: "\n")], to: STDERR_FILENO)
       }
     }
+    // Last, so that an answer that follows it at once is hidden, too.
+    write(Array(question.utf8), to: STDERR_FILENO)
     return readLine(strippingNewline: true)
   }
 

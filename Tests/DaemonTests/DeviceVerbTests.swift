@@ -223,13 +223,66 @@ import Testing
         #expect(lines.count == 2 && lines.allSatisfy { $0.contains("\"\(state.rawValue)\"") })
         #expect(try await ctl(["status"], []).text.contains("request     \(state.rawValue)"))
       }
-      service.info.withLock { $0.hyphalink = "dat://h" }
+      service.info.withLock {
+        $0.hyphalink = "dat://h"
+        $0.writer = "w"
+      }
       ended = try await ctl(signIn, passphrase)
-      #expect(ended.status == 1 && ended.stderr.contains("already keeps the hypha dat://h"))
+      #expect(ended.status == 1 && ended.stderr.contains("device of the hypha dat://h already"))
       ended = try await ctl(["sign-out", "--yes"], [])
       #expect(ended.status == 0 && ended.stderr.contains("can no longer post"))
       ended = try await ctl(["sign-out", "--yes", "--json"], [])
       #expect(try ended.json() == .object(["schema": .integer(1), "hyphalink": .string("dat://h")]))
+    }
+  }
+
+  @Test("On a terminal, what is approved or revoked is shown and asked, and a passphrase is typed unseen")
+  func asks() async throws {
+    try await ControlServerTests().serve { path, service, _ in
+      func start(_ arguments: String...) throws -> Terminal {
+        try Terminal(try Programs.path("hyphactl"), arguments, environment: ["HYPHA_SOCKET": path])
+      }
+      service.requests.withLock { $0.requests = [request(1, "phone")] }
+      for (answer, state) in [("", RequestInfo.State.pending), ("no", .pending), ("y", .approved)] {
+        let approve = try start("approve", "phone")
+        try await approve.expect("Device  “phone”, asked 5 minutes ago")
+        try await approve.expect("Words   \(Self.words)")
+        try await approve.expect("[y/N] ")
+        try approve.type(answer)
+        #expect(try await approve.end() == (state == .approved ? 0 : 1))
+        #expect(service.requests.withLock { $0.requests[0].state } == state)
+      }
+      service.devices.withLock {
+        $0 = [DeviceInfo(writer: "a1b2c3d4e5", name: "old", origin: false, here: true)]
+      }
+      let revoke = try start("revoke", "a1b2c3d4")
+      try await revoke.expect("a1b2c3d4  “old”  this device")
+      try await revoke.expect("[y/N] ")
+      try revoke.type("yes")
+      #expect(try await revoke.end() == 0)
+
+      let signIn = try start("sign-in", "example.org")
+      try await signIn.expect("Passphrase: ")
+      try signIn.type("some wrong words")
+      try await signIn.expect("it is another one")
+      try await signIn.expect("Passphrase: ")
+      service.info.withLock { $0.request = own(.pending) }
+      try signIn.type("the right words")
+      try await signIn.expect(Self.words)
+      #expect(try await signIn.end() == 0)
+      #expect(!signIn.shown.contains("wrong words") && !signIn.shown.contains("right words"))
+      let none = try start("sign-in", "example.org")
+      try await none.expect("Passphrase: ")
+      try none.type("")
+      #expect(try await none.end() == 1)
+
+      service.info.withLock { $0.hyphalink = "dat://h" }
+      let signOut = try start("sign-out")
+      try await signOut.expect("can no longer post")
+      try await signOut.expect("[y/N] ")
+      try signOut.type("n")
+      try await signOut.expect("nothing was changed")
+      #expect(try await signOut.end() == 1)
     }
   }
 }

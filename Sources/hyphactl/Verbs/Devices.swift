@@ -37,6 +37,6 @@ struct Devices: ParsableCommand {
 
   /// The start of its key, and its name.
   static func title(_ device: DeviceInfo) -> String {
-    "\(Console.printable(String(device.writer.prefix(8))))  “\(Console.printable(device.name))”"
+    "\(Console.printable(String(device.writer.prefix(8))))  \(device.name.isEmpty ? "(no name)" : "“\(Console.printable(device.name))”")"
   }
 }

@@ -78,9 +78,11 @@ struct SignIn: ParsableCommand {
         if shared.json { try Console.printJSON(Output(request: request)) }
       } else {
         // Asked first, so that nobody types a passphrase for nothing.
-        if let link = try daemon.call(NodeStatus.self, Nothing()).hyphalink {
+        let status = try daemon.call(NodeStatus.self, Nothing())
+        if let link = status.hyphalink, status.writer != nil {
           Console.complain(
-            "this node already keeps the hypha \(link); to ask again to be let in: hyphactl sign-in --again")
+            "this is a device of the hypha \(link) already; to ask again to be let in: hyphactl sign-in --again"
+          )
           throw SharedOptions.Status.refused
         }
         let result = try signIn(daemon)
