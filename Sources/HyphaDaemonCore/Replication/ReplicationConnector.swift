@@ -32,7 +32,7 @@ public struct ConnectError: Error, Equatable, Sendable, CustomStringConvertible 
 
 /// Opens connections to other nodes.
 public final class ReplicationConnector: Sendable {
-  private let group: any EventLoopGroup
+  let group: any EventLoopGroup
   /// Made for the first URL that needs it: the system's list of authorities takes time and megabytes to read.
   private let tls: Mutex<NIOSSLContext?>
 
@@ -53,6 +53,12 @@ public final class ReplicationConnector: Sendable {
       tls = made
       return made
     }
+  }
+
+  /// Checks that the other end is the URL's host.
+  func tlsHandler(for url: ReplicationURL) throws -> NIOSSLClientHandler {
+    let isAddress = (try? SocketAddress(ipAddress: url.host, port: 0)) != nil
+    return try NIOSSLClientHandler(context: context(), serverHostname: isAddress ? nil : url.host)
   }
 
   /// Connects, and returns once the byte stream begins.
@@ -108,9 +114,7 @@ public final class ReplicationConnector: Sendable {
       return
     }
     if url.kind == .wss {
-      let isAddress = (try? SocketAddress(ipAddress: url.host, port: 0)) != nil
-      try pipeline.addHandler(
-        NIOSSLClientHandler(context: context(), serverHostname: isAddress ? nil : url.host))
+      try pipeline.addHandler(tlsHandler(for: url))
     }
     let request = UpgradeRequestHandler(url, promise)
     let upgrader = StreamClientUpgrader { context in

@@ -335,4 +335,9 @@ public enum ReplicationLimits {
   /// Seconds for a connection to be made and agreed on, TLS and upgrade included, and for the text frame
   /// of a sign-up.
   static let openingSeconds: Int64 = 15
+  /// Bytes of `/.well-known/dat` that are read.
+  static let wellKnownBytes = 4096
+  /// Addresses whose hypha is remembered, and for how long at most, in seconds: 7 days.
+  static let rememberedAddresses = 64
+  static let rememberedSeconds: UInt32 = 604_800
 }
