@@ -16,6 +16,23 @@ public struct Device: Equatable, Sendable {
   public var revocation: Revocation?
 }
 
+extension Device {
+  /// Whether a text can be a device's name: 1 to ``HyphaLimits/deviceNameBytes`` bytes, no control characters.
+  static func isName(_ text: String) -> Bool {
+    !text.isEmpty && text.utf8.count <= HyphaLimits.deviceNameBytes
+      && !text.unicodeScalars.contains { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) }
+  }
+
+  static func checked(name: String) throws(HyphaError) -> String {
+    guard isName(name) else {
+      throw HyphaError(
+        .badDeviceName,
+        "a device's name has 1 to \(HyphaLimits.deviceNameBytes) bytes and no control characters")
+    }
+    return name
+  }
+}
+
 /// That a device may not write any longer.
 public struct Revocation: Equatable, Sendable {
   /// Milliseconds since 1970.
@@ -75,7 +92,7 @@ enum DeviceRecord {
   /// Takes over what an entry says; fields that are missing or cannot be read are left as they are.
   static func read(_ entry: Entry, into device: inout Device) {
     guard let fields = fields(entry) else { return }
-    if let name = fields["name"], name.utf8.count <= HyphaLimits.deviceNameBytes { device.name = name }
+    if let name = fields["name"], Device.isName(name) { device.name = name }
     device.approved = fields["approved"].flatMap { UTCTime($0) }?.milliseconds
     device.approvedBy = fields["by"].flatMap { PublicKey(hex: $0) }
   }
@@ -231,6 +248,13 @@ extension Hypha {
     return device
   }
 
+  /// Whether a device that once might write may not any longer.
+  public func isRevoked(_ writer: PublicKey) throws(HyphaError) -> Bool {
+    do throws(HyperdbError) { return try database.cutoff(of: writer) != nil } catch {
+      throw HyphaError(error)
+    }
+  }
+
   /// How many blocks of a revoked device's feed are still of use: more need be neither stored nor passed on.
   ///
   /// - Returns: `nil` for a device that is not revoked.
@@ -264,7 +288,8 @@ extension Hypha {
   ///
   /// - Parameter now: milliseconds since 1970.
   public func admit(_ writer: PublicKey, name: String, now: Int64) throws(HyphaError) {
-    let value = DeviceRecord.encode(name: try Self.checked(name), approved: now, by: database.local?.key)
+    let value = DeviceRecord.encode(
+      name: try Device.checked(name: name), approved: now, by: database.local?.key)
     do throws(HyperdbError) {
       try database.authorize(writer)
       try database.put(DeviceRecord.key(of: writer), value)
@@ -275,7 +300,7 @@ extension Hypha {
 
   /// Gives a device another name.
   public func rename(_ writer: PublicKey, to name: String) throws(HyphaError) {
-    let name = try Self.checked(name)
+    let name = try Device.checked(name: name)
     do throws(HyperdbError) {
       let device = try record(writer)
       let value = DeviceRecord.encode(name: name, approved: device.approved, by: device.approvedBy)
@@ -305,16 +330,5 @@ extension Hypha {
     do throws(HyperdbError) { try database.delete(DeviceRecord.revocationKey(of: writer)) } catch {
       throw HyphaError(error)
     }
-  }
-
-  private static func checked(_ name: String) throws(HyphaError) -> String {
-    guard !name.isEmpty, name.utf8.count <= HyphaLimits.deviceNameBytes,
-      !name.unicodeScalars.contains(where: { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) })
-    else {
-      throw HyphaError(
-        .badDeviceName,
-        "a device's name has 1 to \(HyphaLimits.deviceNameBytes) bytes and no control characters")
-    }
-    return name
   }
 }

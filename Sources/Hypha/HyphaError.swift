@@ -16,6 +16,18 @@ public struct HyphaError: Error, Equatable, Sendable {
     case behind
     /// This node's writer was revoked: it may not write any longer.
     case revoked
+    /// No request that a person could mean.
+    case unknownRequest
+    /// A request that may not be answered any more.
+    case requestExpired
+    /// A request that was answered before.
+    case requestAnswered
+    /// A name or words that several pending requests have.
+    case ambiguousRequest
+    /// This device has asked to be let in, and nobody has answered yet.
+    case requestPending
+    /// This device may write already.
+    case isAuthorised
     /// No device of this name or key.
     case unknownDevice
     /// A name that several devices have.
@@ -67,7 +79,21 @@ public enum HyphaLimits {
   static let deviceRecordBytes = 4096
   /// Blocks of a device's feed that are still replicated, but do not count, behind a revocation by another device.
   static let revokedTail: UInt64 = 256
-  /// Hexadecimal digits of a writer's key that at least are needed to name a device by it.
+  /// Bytes of a sealed message.
+  public static let messageBytes = 4096
+  /// Messages that one connection may send at once; then one a second.
+  static let messagesAtOnce: Int64 = 512
+  /// Milliseconds in which a request can be answered: 7 days.
+  public static let requestLifetime: Int64 = 7 * 86_400_000
+  /// Milliseconds that another device's clock may be ahead.
+  static let clockSkew: Int64 = 300_000
+  /// Requests whose ids are remembered; further ones are dropped until some of these have expired.
+  static let rememberedRequests = 4096
+  /// Requests that wait for an answer.
+  static let pendingRequests = 256
+  /// Words by which two devices compare a request: 51 bits.
+  static let approvalWords = 4
+  /// Hexadecimal digits of a writer's key or a request's id that at least are needed to name it by.
   static let deviceKeyDigits = 8
   /// Words of a passphrase: 8 give 103 bits.
   public static let passphraseWords = 8...64

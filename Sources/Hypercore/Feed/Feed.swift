@@ -299,6 +299,16 @@ public final class Feed<Storage: RandomAccessStorage> {
     }
   }
 
+  /// Signs a hash with the feed's secret key, to prove who owns it.
+  ///
+  /// - Parameter message: of what can be no tree: a tree's hash is over a message that begins with a byte 2.
+  public func sign(_ message: Hash) throws(FeedError) -> Signature {
+    switch keyPair {
+    case .some(let keyPair): return keyPair.sign(message)
+    case .none: throw FeedError(.notWritable, "feed \(key.hex) has no secret key here")
+    }
+  }
+
   func store(_ signature: Signature, at index: UInt64) throws(FeedError) {
     try signature.withUnsafeBytes { (bytes) throws(FeedError) in
       try files.signatures.put(bytes, at: UInt64(SleepHeader.size) + 64 * index)

@@ -1,0 +1,435 @@
+public import Hypercore
+import Hyperdb
+
+/// How devices get to write to a hypha: one that is new asks, one that may write says yes or no, and nodes between them
+/// pass on what they cannot open.
+///
+/// It has no socket and no clock. Whoever connects nodes tells it of connections and messages, sends what
+/// ``nextMessage(for:)`` gives, calls ``tick(now:)`` every second, and saves ``encodeState()`` when ``hasChanged``.
+/// Changes to the hypha are to be durable before messages are taken: an answer must not go out for what could be lost.
+///
+/// Source of the messages: secure-ephemeral-messaging-channel 1.0.0, extension `secure-ephemeral`.
+public final class Membership<Storage: RandomAccessStorage> {
+  public enum Event: Equatable, Sendable {
+    /// Another device asks to be let in.
+    case requested(ReceivedRequest)
+    /// Another device's request was answered, here or elsewhere, or has expired.
+    case answered(ReceivedRequest)
+    /// This device's own request was answered, or has expired.
+    case ownAnswered(OwnRequest)
+  }
+
+  struct Own: Equatable {
+    var request: AuthorisationRequest
+    var sealed: [UInt8]
+    var isDenied = false
+    /// What was last said of it.
+    var told = OwnRequest.State.pending
+  }
+
+  private struct Peer {
+    /// Of the first message that it may not have.
+    var serial: UInt64 = 0
+    var bucket = TokenBucket()
+  }
+
+  private let hypha: Hypha<Storage>
+  private let channel: SecureChannel?
+  private(set) var own: Own?
+  private(set) var book = RequestBook()
+  private(set) var mailbox: Mailbox
+  private var peers: [Int: Peer] = [:]
+  private var events: [Event] = []
+  /// Requests that may still be answered elsewhere, by id.
+  private var unanswered: Set<RequestID> = []
+
+  /// Messages dropped since this was made.
+  public private(set) var drops = Drops()
+  /// Whether ``encodeState()`` has changed since it was last asked for.
+  public private(set) var hasChanged = false
+  /// Whether the state that was given could be read. If not, it was left aside: ids of earlier requests are not known.
+  public let isStateIntact: Bool
+
+  /// - Parameters:
+  ///   - channelKey: 32 bytes; a node without it passes on messages that it cannot open.
+  ///   - state: as ``encodeState()`` gave it.
+  public init(
+    _ hypha: Hypha<Storage>, channelKey: consuming SecretBytes?,
+    mailbox limits: MailboxLimits = MailboxLimits(),
+    state: [UInt8]? = nil
+  ) {
+    self.hypha = hypha
+    mailbox = Mailbox(limits)
+    if let channelKey { channel = SecureChannel(key: channelKey) } else { channel = nil }
+    let decoded = state.flatMap { MembershipRecord<Storage>.decode($0) }
+    isStateIntact = state == nil || decoded != nil
+    guard let decoded else { return }
+    own = decoded.own
+    for entry in decoded.entries {
+      book.add(entry)
+      if entry.answer == nil { unanswered.insert(entry.request.id) }
+    }
+    for item in decoded.items {
+      _ = mailbox.add(item.message, from: nil, address: item.address, now: item.arrived)
+    }
+  }
+
+  /// Whether this node has the channel key.
+  public var canOpen: Bool {
+    switch channel {
+    case .some: true
+    case .none: false
+    }
+  }
+
+  /// Messages in the mailbox, and their bytes.
+  public var sealed: (messages: Int, bytes: Int) { (mailbox.items.count, mailbox.bytes) }
+
+  /// What happened since it was last asked.
+  public func takeEvents() -> [Event] {
+    let taken = events
+    events = []
+    return taken
+  }
+
+  // MARK: - Connections
+
+  /// A peer that speaks the extension is connected.
+  public func connected(_ peer: Int) {
+    peers[peer] = Peer()
+  }
+
+  public func disconnected(_ peer: Int) {
+    peers[peer] = nil
+    mailbox.forget(peer: peer)
+  }
+
+  /// The next message for a peer, which counts as sent; call it when there is room for it.
+  public func nextMessage(for peer: Int) -> [UInt8]? {
+    guard let known = peers[peer], let item = mailbox.message(from: known.serial, for: peer) else {
+      return nil
+    }
+    peers[peer]?.serial = item.serial + 1
+    return item.message
+  }
+
+  /// Takes a message; one that is not in order is dropped and counted.
+  ///
+  /// - Parameters:
+  ///   - address: where it came from, as far as a stranger cannot choose that.
+  ///   - now: milliseconds since 1970.
+  public func receive(_ message: [UInt8], from peer: Int, address: String, now: Int64) {
+    guard message.count <= HyphaLimits.messageBytes else {
+      drops.oversized += 1
+      return
+    }
+    guard peers[peer]?.bucket.take(now: now) ?? true else {
+      drops.limited += 1
+      return
+    }
+    guard SecureChannel.isSealed(message) else {
+      drops.malformed += 1
+      return
+    }
+    switch channel {
+    case .some(let channel):
+      guard let plaintext = channel.open(message) else {
+        drops.unopened += 1
+        return
+      }
+      open(plaintext, now: now)
+    case .none:
+      if mailbox.add(message, from: peer, address: address, now: now) { hasChanged = true }
+    }
+  }
+
+  private func open(_ plaintext: [UInt8], now: Int64) {
+    var reader = JSONReader(plaintext)
+    var fields: [String: String] = [:]
+    guard reader.readObject(into: &fields) else {
+      drops.malformed += 1
+      return
+    }
+    if fields["action"] == AuthorisationRequest.action {
+      guard let (request, proof) = AuthorisationRequest.decode(fields) else {
+        drops.malformed += 1
+        return
+      }
+      take(request, proof, now: now)
+    } else if let kind = AuthorisationAnswer.Kind(action: fields["action"]) {
+      guard let id = fields["id"].flatMap({ RequestID(hex: $0) }) else {
+        drops.malformed += 1
+        return
+      }
+      take(kind, id, now: now)
+    } else {
+      drops.malformed += 1
+    }
+  }
+
+  private func take(_ request: AuthorisationRequest, _ proof: Signature, now: Int64) {
+    // A node between has it, too, and gives it back on the next connection.
+    if own?.request == request { return }
+    guard Crypto.verify(proof, of: request.proven(of: hypha.source.key), by: request.writer) else {
+      drops.forged += 1
+      return
+    }
+    guard request.created <= now + HyphaLimits.clockSkew,
+      request.expires <= request.created + HyphaLimits.requestLifetime
+    else {
+      drops.mistimed += 1
+      return
+    }
+    guard request.expires > now else {
+      drops.expired += 1
+      return
+    }
+    guard book[request.id] == nil else {
+      drops.repeated += 1
+      return
+    }
+    guard book.hasRoom(now: now) else {
+      drops.full += 1
+      return
+    }
+    let entry = RequestBook.Entry(request: request, answer: hasWriter(request.writer) ? .authorised : nil)
+    book.add(entry)
+    hasChanged = true
+    guard entry.answer == nil else { return }
+    unanswered.insert(request.id)
+    events.append(.requested(received(entry, now: now)))
+  }
+
+  private func take(_ answer: AuthorisationAnswer.Kind, _ id: RequestID, now: Int64) {
+    // Who is let in is what the database says; the word of it is only an answer to who waits.
+    guard answer == .denied else { return }
+    if own?.request.id == id, own?.isDenied == false {
+      own?.isDenied = true
+      hasChanged = true
+      look(now: now)
+    }
+    if unanswered.contains(id) { settle(id, .denied, now: now) }
+  }
+
+  private func settle(_ id: RequestID, _ answer: AuthorisationAnswer.Kind, now: Int64) {
+    book.answer(id, answer)
+    unanswered.remove(id)
+    hasChanged = true
+    if let entry = book[id] { events.append(.answered(received(entry, now: now))) }
+  }
+
+  // MARK: - The device that asks
+
+  /// Asks to be let in. The request goes to every node that connects until it is answered or expires.
+  ///
+  /// - Parameters:
+  ///   - lifetime: milliseconds in which it can be answered, at most ``HyphaLimits/requestLifetime``.
+  ///   - now: milliseconds since 1970.
+  ///   - random: 40 random bytes.
+  /// - Throws: `.readOnly` without a writer or the channel key; `.requestPending` while another one can be answered;
+  ///   `.isAuthorised`; `.revoked` for a device that was let in before: it needs a new writer.
+  public func request(
+    name: String, lifetime: Int64, now: Int64, random: [UInt8]
+  ) throws(HyphaError) -> OwnRequest {
+    precondition(random.count == RequestID.count + SecureChannel.nonceBytes)
+    guard let local = hypha.database.local, let id = RequestID(random.prefix(RequestID.count)) else {
+      throw HyphaError(.readOnly, "this node has no writer that could be let in: sign in first")
+    }
+    guard !(try hypha.canPost()) else { throw HyphaError(.isAuthorised, "this device may write already") }
+    guard try !hypha.isRevoked(local.key) else {
+      throw HyphaError(.revoked, "this device was revoked: sign out, and sign in anew")
+    }
+    if let own = ownRequest(now: now), own.state == .pending {
+      throw HyphaError(
+        .requestPending, "this device's request is not answered yet: \(own.words.joined(separator: " "))")
+    }
+    let name = try Device.checked(name: name)
+    let lifetime = min(max(lifetime, 1), HyphaLimits.requestLifetime)
+    let request = AuthorisationRequest(
+      id: id, name: name, writer: local.key, created: now, expires: now + lifetime)
+    let proof: Signature
+    do throws(FeedError) { proof = try local.sign(request.proven(of: hypha.source.key)) } catch {
+      throw HyphaError(.database(.feed(error.code)), error.context)
+    }
+    let sealed = try seal(request.encode(proof: proof), nonce: Array(random.suffix(SecureChannel.nonceBytes)))
+    if let own { mailbox.remove(own.sealed) }
+    let own = Own(request: request, sealed: sealed)
+    self.own = own
+    post(sealed, now: now)
+    return state(own, .pending)
+  }
+
+  /// This device's request, if it made one.
+  public func ownRequest(now: Int64) -> OwnRequest? {
+    guard let own else { return nil }
+    if (try? hypha.canPost()) == true { return state(own, .authorised) }
+    if own.isDenied { return state(own, .denied) }
+    return state(own, own.request.expires <= now ? .expired : .pending)
+  }
+
+  private func state(_ own: Own, _ state: OwnRequest.State) -> OwnRequest {
+    OwnRequest(
+      id: own.request.id, name: own.request.name, words: own.request.words(of: hypha.source.key),
+      created: own.request.created, expires: own.request.expires, state: state)
+  }
+
+  // MARK: - The device that answers
+
+  /// All requests that are remembered: pending ones first, newest first.
+  public func requests(now: Int64) -> [ReceivedRequest] {
+    look(now: now)
+    let all = book.entries.reversed().map { received($0, now: now) }
+    return all.filter { $0.state == .pending } + all.filter { $0.state != .pending }
+  }
+
+  /// The one pending request that a person means.
+  ///
+  /// - Parameter device: its id or the first eight digits of that, its words, or the device's name where only one pending
+  ///   request has it. Case and spaces do not matter.
+  /// - Throws: `.unknownRequest`, `.requestExpired`, `.requestAnswered`, `.ambiguousRequest`.
+  public func find(_ device: String, now: Int64) throws(HyphaError) -> ReceivedRequest {
+    let sought = Passphrase.split(device)
+    let text = sought.joined(separator: " ")
+    let found = requests(now: now).filter { request in
+      request.words == sought || Passphrase.split(request.name) == sought
+        || text.utf8.count >= HyphaLimits.deviceKeyDigits && request.id.hex.utf8.starts(with: text.utf8)
+    }
+    let pending = found.filter { $0.state == .pending }
+    if pending.count == 1 { return pending[0] }
+    guard pending.isEmpty else {
+      let ids = pending.map { String($0.id.hex.prefix(8)) }.joined(separator: ", ")
+      throw HyphaError(
+        .ambiguousRequest,
+        "\(pending.count) requests match “\(device)”: say which by its id, one of \(ids), or its words")
+    }
+    guard let last = found.first else {
+      throw HyphaError(.unknownRequest, "there is no request that matches “\(device)”")
+    }
+    throw unanswerable(last)
+  }
+
+  private func unanswerable(_ request: ReceivedRequest) -> HyphaError {
+    switch request.state {
+    case .expired:
+      HyphaError(.requestExpired, "the request of “\(request.name)” has expired: have the device ask again")
+    case .approved: HyphaError(.requestAnswered, "the request of “\(request.name)” was approved already")
+    case .denied: HyphaError(.requestAnswered, "the request of “\(request.name)” was denied already")
+    case .pending: HyphaError(.unknownRequest, "the request of “\(request.name)” is pending")
+    }
+  }
+
+  /// Lets a device in. Its answer goes out with the next messages.
+  ///
+  /// - Parameters:
+  ///   - device: this device's name.
+  ///   - random: 24 random bytes.
+  /// - Throws: `.unknownRequest`, `.requestExpired`, `.requestAnswered`, or why this node cannot write.
+  public func approve(
+    _ id: RequestID, device: String, now: Int64, random: [UInt8]
+  ) throws(HyphaError) -> ReceivedRequest {
+    let request = try pending(id, now: now)
+    try hypha.admit(request.writer, name: request.name, now: now)
+    return try answer(request, .authorised, device, now: now, random)
+  }
+
+  /// Tells a device that it is not let in.
+  public func deny(
+    _ id: RequestID, device: String, now: Int64, random: [UInt8]
+  ) throws(HyphaError) -> ReceivedRequest {
+    let request = try pending(id, now: now)
+    guard try hypha.canPost() else {
+      throw HyphaError(.readOnly, "this device may not write, so it may not answer for those that may")
+    }
+    return try answer(request, .denied, device, now: now, random)
+  }
+
+  private func pending(_ id: RequestID, now: Int64) throws(HyphaError) -> ReceivedRequest {
+    look(now: now)
+    guard let entry = book[id] else { throw HyphaError(.unknownRequest, "there is no request \(id.hex)") }
+    let request = received(entry, now: now)
+    guard request.state == .pending else { throw unanswerable(request) }
+    return request
+  }
+
+  private func answer(
+    _ request: ReceivedRequest, _ kind: AuthorisationAnswer.Kind, _ device: String, now: Int64,
+    _ random: [UInt8]
+  ) throws(HyphaError) -> ReceivedRequest {
+    let answer = AuthorisationAnswer(kind: kind, id: request.id, name: device, time: now)
+    post(try seal(answer.encoded, nonce: random), now: now)
+    settle(request.id, kind, now: now)
+    var answered = request
+    answered.state = kind == .authorised ? .approved : .denied
+    return answered
+  }
+
+  private func received(_ entry: RequestBook.Entry, now: Int64) -> ReceivedRequest {
+    let state: ReceivedRequest.State =
+      switch entry.answer {
+      case .authorised: .approved
+      case .denied: .denied
+      case nil: entry.request.expires <= now ? .expired : .pending
+      }
+    return ReceivedRequest(
+      id: entry.request.id, name: entry.request.name, writer: entry.request.writer,
+      words: entry.request.words(of: hypha.source.key), created: entry.request.created,
+      expires: entry.request.expires, state: state)
+  }
+
+  // MARK: - Time
+
+  /// Forgets what is too old, and sees what has changed in the database.
+  public func tick(now: Int64) {
+    if mailbox.expire(now: now) { hasChanged = true }
+    if book.expire(now: now) { hasChanged = true }
+    look(now: now)
+  }
+
+  /// Notes which requests were answered or have expired.
+  private func look(now: Int64) {
+    for id in unanswered {
+      guard let entry = book[id] else {
+        unanswered.remove(id)
+        continue
+      }
+      if hasWriter(entry.request.writer) {
+        settle(id, .authorised, now: now)
+      } else if entry.request.expires <= now {
+        unanswered.remove(id)
+        events.append(.answered(received(entry, now: now)))
+      }
+    }
+    guard let request = ownRequest(now: now), request.state != own?.told else { return }
+    own?.told = request.state
+    hasChanged = true
+    events.append(.ownAnswered(request))
+  }
+
+  /// Whether a writer may write, or once might.
+  private func hasWriter(_ key: PublicKey) -> Bool {
+    ((try? hypha.database.isAuthorized(key)) ?? false) || ((try? hypha.isRevoked(key)) ?? false)
+  }
+
+  private func seal(_ plaintext: [UInt8], nonce: [UInt8]) throws(HyphaError) -> [UInt8] {
+    switch channel {
+    case .some(let channel): return channel.seal(plaintext, nonce: nonce)
+    case .none:
+      throw HyphaError(
+        .readOnly, "this node has no key to seal messages with: it keeps the hypha for its devices")
+    }
+  }
+
+  private func post(_ message: [UInt8], now: Int64) {
+    _ = mailbox.add(message, from: nil, address: "", now: now)
+    hasChanged = true
+  }
+
+  // MARK: - State
+
+  /// What is to be remembered over a restart: the own request, ids of requests that were seen, the mailbox. It holds no
+  /// secret.
+  public func encodeState() -> [UInt8] {
+    hasChanged = false
+    return MembershipRecord<Storage>(own: own, entries: book.entries, items: mailbox.items).encoded
+  }
+}
