@@ -16,9 +16,16 @@ extension Node: ControlService {
         .readOnly,
         "This node keeps the hypha but cannot write to it: do this on a node that is authorised, or have one of those "
           + "authorise this node's writer, if “hyphactl status” shows one.")
-    case .revoked: ControlError(.readOnly, error.context)
-    case .unknownDevice: ControlError(.notFound, error.context, field: "device")
-    case .ambiguousDevice, .isOrigin: ControlError(.invalidParams, error.context, field: "device")
+    case .revoked:
+      ControlError(
+        .revoked,
+        "This device was revoked: it may not write any longer. To have it let in anew, “hyphactl sign-out” and sign in.")
+    case .unknownRequest, .unknownDevice: ControlError(.notFound, error.context, field: "device")
+    case .ambiguousRequest, .ambiguousDevice: ControlError(.ambiguous, error.context, field: "device")
+    case .requestExpired: ControlError(.requestExpired, error.context, field: "device")
+    case .requestAnswered: ControlError(.alreadyAnswered, error.context, field: "device")
+    case .requestPending, .isAuthorised: ControlError(.alreadyExists, error.context)
+    case .isOrigin: ControlError(.invalidParams, error.context, field: "device")
     case .badDeviceName: ControlError(.invalidParams, error.context, field: "name")
     case .behind:
       ControlError(
