@@ -23,6 +23,14 @@ extension Device {
       && !text.unicodeScalars.contains { $0.value < 0x20 || (0x7f..<0xa0).contains($0.value) }
   }
 
+  /// Whether a text is at least ``HyphaLimits/deviceKeyDigits`` hexadecimal digits, and so no name.
+  static func isStartOfKey(_ text: String) -> Bool {
+    text.utf8.count >= HyphaLimits.deviceKeyDigits
+      && text.utf8.allSatisfy {
+        (0x30...0x39).contains($0) || (0x41...0x46).contains($0) || (0x61...0x66).contains($0)
+      }
+  }
+
   static func checked(name: String) throws(HyphaError) -> String {
     guard isName(name) else {
       throw HyphaError(
@@ -263,15 +271,19 @@ extension Hypha {
   }
 
   /// The one device that a text names: its writer's key or the first eight digits of it or more, or its name where no
-  /// other device that may write has it.
+  /// other device that may write has it. Eight hexadecimal digits or more are never taken for a name.
   ///
   /// - Throws: `.unknownDevice`, `.ambiguousDevice`.
   public func device(named text: String) throws(HyphaError) -> Device {
     let devices = try devices()
-    let digits = text.utf8.map { (UInt8(ascii: "A")...UInt8(ascii: "F")).contains($0) ? $0 + 32 : $0 }
-    if digits.count >= HyphaLimits.deviceKeyDigits {
+    if Device.isStartOfKey(text) {
+      let digits = text.utf8.map { (UInt8(ascii: "A")...UInt8(ascii: "F")).contains($0) ? $0 + 32 : $0 }
       let found = devices.filter { $0.writer.hex.utf8.starts(with: digits) }
       if found.count == 1 { return found[0] }
+      throw found.isEmpty
+        ? HyphaError(.unknownDevice, "there is no device whose key begins with \(text)")
+        : HyphaError(
+          .ambiguousDevice, "the keys of \(found.count) devices begin with \(text): give more of it")
     }
     let named = devices.filter { $0.name == text }
     let current = named.count > 1 ? named.filter { $0.revocation == nil } : named

@@ -27,7 +27,7 @@ struct Mailbox {
     /// Milliseconds since 1970.
     var arrived: Int64
     /// The connection that it came by, while that lasts.
-    var peer: Int?
+    var peer: ConnectionID?
   }
 
   let limits: MailboxLimits
@@ -40,7 +40,7 @@ struct Mailbox {
   }
 
   /// - Returns: `false` for a message that is here already.
-  mutating func add(_ message: [UInt8], from peer: Int?, address: String, now: Int64) -> Bool {
+  mutating func add(_ message: [UInt8], from peer: ConnectionID?, address: String, now: Int64) -> Bool {
     let hash = Digest.hash(message)
     guard !items.contains(where: { $0.hash == hash }) else { return false }
     items.append(
@@ -76,12 +76,12 @@ struct Mailbox {
     return items.count != before
   }
 
-  mutating func forget(peer: Int) {
+  mutating func forget(peer: ConnectionID) {
     for place in items.indices where items[place].peer == peer { items[place].peer = nil }
   }
 
   /// The first message at or behind `serial` for a peer.
-  func message(from serial: UInt64, for peer: Int) -> Item? {
+  func message(from serial: UInt64, for peer: ConnectionID) -> Item? {
     items.first { $0.serial >= serial && $0.peer != peer }
   }
 }

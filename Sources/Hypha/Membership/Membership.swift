@@ -38,7 +38,7 @@ public final class Membership<Storage: RandomAccessStorage> {
   private(set) var own: Own?
   private(set) var book = RequestBook()
   private(set) var mailbox: Mailbox
-  private var peers: [Int: Peer] = [:]
+  private var peers: [ConnectionID: Peer] = [:]
   private var events: [Event] = []
   /// Requests that may still be answered elsewhere, by id.
   private var unanswered: Set<RequestID> = []
@@ -95,17 +95,17 @@ public final class Membership<Storage: RandomAccessStorage> {
   // MARK: - Connections
 
   /// A peer that speaks the extension is connected.
-  public func connected(_ peer: Int) {
+  public func connected(_ peer: ConnectionID) {
     peers[peer] = Peer()
   }
 
-  public func disconnected(_ peer: Int) {
+  public func disconnected(_ peer: ConnectionID) {
     peers[peer] = nil
     mailbox.forget(peer: peer)
   }
 
   /// The next message for a peer, which counts as sent; call it when there is room for it.
-  public func nextMessage(for peer: Int) -> [UInt8]? {
+  public func nextMessage(for peer: ConnectionID) -> [UInt8]? {
     guard let known = peers[peer], let item = mailbox.message(from: known.serial, for: peer) else {
       return nil
     }
@@ -118,7 +118,7 @@ public final class Membership<Storage: RandomAccessStorage> {
   /// - Parameters:
   ///   - address: where it came from, as far as a stranger cannot choose that.
   ///   - now: milliseconds since 1970.
-  public func receive(_ message: [UInt8], from peer: Int, address: String, now: Int64) {
+  public func receive(_ message: [UInt8], from peer: ConnectionID, address: String, now: Int64) {
     guard message.count <= HyphaLimits.messageBytes else {
       drops.oversized += 1
       return
@@ -290,9 +290,12 @@ public final class Membership<Storage: RandomAccessStorage> {
   public func find(_ device: String, now: Int64) throws(HyphaError) -> ReceivedRequest {
     let sought = Passphrase.split(device)
     let text = sought.joined(separator: " ")
+    let areWords = sought.count == HyphaLimits.approvalWords && sought.allSatisfy { Passphrase.isListed($0) }
+    // What can be words or an id is nothing else: a device could call itself as another one's are.
     let found = requests(now: now).filter { request in
-      request.words == sought || Passphrase.split(request.name) == sought
-        || text.utf8.count >= HyphaLimits.deviceKeyDigits && request.id.hex.utf8.starts(with: text.utf8)
+      if areWords { return request.words == sought }
+      if Device.isStartOfKey(text) { return request.id.hex.utf8.starts(with: text.utf8) }
+      return Passphrase.split(request.name) == sought
     }
     let pending = found.filter { $0.state == .pending }
     if pending.count == 1 { return pending[0] }

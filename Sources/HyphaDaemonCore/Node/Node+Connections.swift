@@ -30,7 +30,7 @@ extension Node {
     } else {
       await outgoing.add(url)
     }
-    try keepConnections(keptConnections().filter { $0 != url.description } + [url.description])
+    try keepConnection(url)
     return await outgoing.statuses.first { $0.url == url.description }
       ?? ConnectionInfo(url: url.description, state: .connecting)
   }
@@ -63,6 +63,11 @@ extension Node {
     do throws(ReplicationURL.ParseError) { return try ReplicationURL(text) } catch {
       throw ControlError(.invalidParams, error.description, field: "url")
     }
+  }
+
+  /// Connects to a node from now on.
+  func keepConnection(_ url: ReplicationURL) throws(ControlError) {
+    try keepConnections(keptConnections().filter { $0 != url.description } + [url.description])
   }
 
   private func keptConnections() -> [String] {

@@ -19,7 +19,8 @@ extension Node: ControlService {
     case .revoked:
       ControlError(
         .revoked,
-        "This device was revoked: it may not write any longer. To have it let in anew, “hyphactl sign-out” and sign in.")
+        "This device was revoked: it may not write any longer. To have it let in anew, “hyphactl sign-out” and sign in."
+      )
     case .unknownRequest, .unknownDevice: ControlError(.notFound, error.context, field: "device")
     case .ambiguousRequest, .ambiguousDevice: ControlError(.ambiguous, error.context, field: "device")
     case .requestExpired: ControlError(.requestExpired, error.context, field: "device")
@@ -69,6 +70,7 @@ extension Node: ControlService {
     }
     var role = record?.role ?? .uninitialised
     if role == .reader, canPost { role = .authorised }
+    if let writer = hypha?.database.local?.key, revoked.contains(writer) { role = .revoked }
     return NodeInfo(
       role: role, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
       deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
@@ -282,7 +284,10 @@ extension Node: ControlService {
   /// All that peers hold is here, and at least one of them holds all that is here.
   private var isSynced: Bool {
     guard let hypha, !connections.isEmpty, let feeds = try? hypha.feeds() else { return false }
-    return feeds.allSatisfy { replicator.isComplete($0.key) && replicator.fullyHeldBy($0.key) > 0 }
+    // Of a device that was just let in nothing may be anywhere yet.
+    return feeds.allSatisfy {
+      replicator.isComplete($0.key) && ($0.heldBlocks == 0 || replicator.fullyHeldBy($0.key) > 0)
+    }
   }
 
   public func events(after id: UInt64?) async -> AsyncStream<ControlEvent> {

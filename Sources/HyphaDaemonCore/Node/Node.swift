@@ -12,8 +12,8 @@ public import NIOCore
 /// Everything happens on one event loop of its own, which may block in `fdatasync` without holding up the
 /// network. Posts that wait while it does are made together and share the next sync.
 public actor Node {
-  /// Extension messages that this node passes on.
-  static let extensions = ["secure-ephemeral"]
+  /// Carries the devices' sealed messages.
+  static let extensionName = "secure-ephemeral"
   /// Milliseconds between two syncs of blocks that arrive.
   private static let syncInterval: Int64 = 100
   /// Events that are recorded for posts that arrived together; the first copy of a long hypha is no news.
@@ -33,6 +33,9 @@ public actor Node {
 
   var record: NodeRecord?
   var hypha: Hypha<FileStorage>?
+  var membership: Membership<FileStorage>?
+  /// Devices that were revoked when this was last looked at.
+  var revoked: Set<PublicKey> = []
   var replicator = Replicator<FileStorage>()
   var setupCode: SetupCode?
   /// A sign-up that was accepted, until the first block under its key verified.
@@ -41,6 +44,7 @@ public actor Node {
   private var nextConnection: ConnectionID = 1
   var outgoing: OutgoingConnections?
   var connector: ReplicationConnector?
+  var lookup: WellKnownLookup?
   var events = EventLog()
   /// The first entry of each feed that no event was recorded for.
   private var nextEventSeq: [PublicKey: UInt64] = [:]
@@ -101,6 +105,7 @@ public actor Node {
   /// Opens what is in the state folder.
   public func open() throws(NodeError) {
     if let record = try files.readRecord() {
+      try finishSignOut(record)
       try openHypha(record)
     } else {
       try files.removeUnfinished()
@@ -115,6 +120,7 @@ public actor Node {
   public func serve(outgoing: OutgoingConnections, connector: ReplicationConnector) async {
     self.outgoing = outgoing
     self.connector = connector
+    lookup = WellKnownLookup(connector)
     isServing = true
     await connectKept()
   }
@@ -145,6 +151,16 @@ public actor Node {
     for (key, length) in try visibleLengths() { nextEventSeq[key] = length }
     self.record = record
     setupCode = nil
+    revoked = try revokedDevices()
+  }
+
+  /// Ends everything that has to do with the hypha, to open it as something else.
+  func closeHypha(_ reason: CloseReason) {
+    for id in connections.keys { end(id, reason) }
+    hypha = nil
+    membership = nil
+    replicator = Replicator()
+    nextEventSeq = [:]
   }
 
   /// Opens a feed that this node only reads, or makes it.
@@ -204,6 +220,7 @@ public actor Node {
     } catch {
       throw NodeError(opening: error)
     }
+    try openMembership()
     try flushFeeds()
     try shareFeeds()
   }
@@ -316,6 +333,7 @@ public actor Node {
       try flushFeeds()
       finishSignUp()
       try shareFeeds()
+      try lookAtDevices()
       for (key, _) in try visibleLengths() { replicator.announce(key) }
       try recordPosts(hypha)
     } catch {
@@ -371,7 +389,7 @@ public actor Node {
       try replicator.connect(
         id,
         Session.Configuration(
-          id: sessionID, live: true, extensions: Self.extensions,
+          id: sessionID, live: true, extensions: [Self.extensionName],
           nonce: transport.encryptsProtocol ? Self.random(24) : nil), first: key)
     } catch {
       return end(id, CloseReason(.refused, error.context))
@@ -398,6 +416,7 @@ public actor Node {
       guard let peer = peerInfo(id) else { return }
       connections[id] = nil
       replicator.disconnect(id)
+      membership?.disconnected(id)
       recordEvent(.peerDisconnected) {
         $0.peer = peer
         if reason.code != .normal && reason.code != .goingAway { $0.reason = reason.text }
@@ -422,10 +441,14 @@ public actor Node {
       case .unknownFeed(_, let discoveryKey):
         logger.debug(
           "A peer asks for a feed that is not here", metadata: ["discoveryKey": "\(discoveryKey.hex)"])
-      case .handshake, .extension, .finished: break
+      case .handshake(let id):
+        membership?.connected(id)
+      case .extension(let id, let key, let name, let payload):
+        if key == hypha?.source.key, name == Self.extensionName { receive(message: payload, id) }
+      case .finished: break
       }
     }
-    if downloaded { scheduleFlush() }
+    if downloaded || membership?.hasChanged == true { scheduleFlush() }
   }
 
   /// Ends a connection for what its peer did, or the process for what the disk did.
@@ -460,8 +483,11 @@ public actor Node {
           // Said before the output is taken: requests that waited for room have their answers in it.
           try replicator.setUnsent(0, on: id)
           let bytes = replicator.takeOutput(of: id)
-          if bytes.isEmpty { break }
-          attached.transport.send(bytes)
+          if !bytes.isEmpty {
+            attached.transport.send(bytes)
+          } else if !sendMessage(id) {
+            break
+          }
         }
         if !attached.transport.isWritable {
           try replicator.setUnsent(attached.transport.bufferedBytes, on: id)
@@ -474,6 +500,9 @@ public actor Node {
 
   private func tick() {
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
+    membership?.tick(now: Self.now().milliseconds)
+    recordMembershipEvents()
+    if membership?.hasChanged == true { scheduleFlush() }
     pump()
   }
 
@@ -521,6 +550,7 @@ public actor Node {
     guard candidate != nil, connections.isEmpty else { return }
     candidate = nil
     hypha = nil
+    membership = nil
     replicator = Replicator()
     logger.notice("A set-up ended before the first block came; the setup code is still valid")
     do throws(NodeError) { try files.removeUnfinished() } catch { fail(error) }

@@ -12,6 +12,7 @@ import Hypha
 /// | `hypha/local/` | this node's own feed, where that is not the first |
 /// | `secrets/writer` | the secret key of this node's own feed, 64 bytes |
 /// | `secrets/channel` | the channel key, 32 bytes |
+/// | `membership` | requests and messages of devices that ask to be let in |
 /// | `setup-code` | the code with which an uninitialised node is claimed |
 /// | `connections` | nodes to stay connected to, a URL a line |
 struct NodeFiles {
@@ -23,8 +24,11 @@ struct NodeFiles {
   static let local = "hypha/local"
   private static let peers = "hypha/peers"
   private static let secrets = "secrets"
+  private static let membership = "membership"
   private static let setupCode = "setup-code"
   private static let connections = "connections"
+
+  private static let feedFileNames = ["key", "secret_key", "data", "tree", "signatures", "bitfield"]
 
   init(_ folder: StateFolder) {
     self.folder = folder
@@ -78,11 +82,27 @@ struct NodeFiles {
       throw NodeError(.storage, error.context)
     }
     for feed in [Self.source, Self.local] {
-      for name in ["key", "secret_key", "data", "tree", "signatures", "bitfield"] {
-        try remove("\(feed)/\(name)")
-      }
+      for name in Self.feedFileNames { try remove("\(feed)/\(name)") }
     }
-    for name in ["writer", "channel"] { try remove("\(Self.secrets)/\(name)") }
+    try removeSecrets()
+  }
+
+  /// Puts the feed of a writer that this node has given up among those of other writers: it may count.
+  func retireLocal() throws(NodeError) {
+    guard let bytes = try read("\(Self.local)/key"), let key = PublicKey(bytes) else { return }
+    let (path, place) = (
+      folder.path(of: Self.local), folder.path(of: Self.peer(Crypto.discoveryKey(key)))
+    )
+    do throws(StorageError) {
+      _ = try folder.makeFolder(Self.peers)
+      guard rename(path, place) == 0 else {
+        throw SystemError("rename \(path) to \(place)").storageError
+      }
+      try folder.sync(folder: Self.peers)
+      try folder.sync(folder: "hypha")
+    } catch {
+      throw NodeError(.storage, error.context)
+    }
   }
 
   // MARK: - Secrets
@@ -92,7 +112,30 @@ struct NodeFiles {
       throw NodeError(.storage, error.context)
     }
     try writeWriter(keys.writer)
-    try keys.channel.withUnsafeBytes { (secret) throws(NodeError) in try replaceSecret("channel", secret) }
+    try writeChannel(keys.channel)
+  }
+
+  func writeChannel(_ key: borrowing SecretBytes) throws(NodeError) {
+    try key.withUnsafeBytes { (secret) throws(NodeError) in try replaceSecret("channel", secret) }
+  }
+
+  /// The channel key.
+  ///
+  /// - Returns: `nil` on a node that has none.
+  func readChannel() throws(NodeError) -> SecretBytes? {
+    guard var secret = try read("\(Self.secrets)/channel") else { return nil }
+    defer { secret.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
+    guard secret.count == 32 else {
+      throw NodeError(
+        .damaged,
+        "\(folder.path(of: Self.secrets))/channel is damaged; restore it from a backup. Nothing was changed.")
+    }
+    return SecretBytes(count: secret.count) { $0.copyBytes(from: secret) }
+  }
+
+  /// Forgets all keys.
+  func removeSecrets() throws(NodeError) {
+    for name in ["writer", "channel"] { try remove("\(Self.secrets)/\(name)") }
   }
 
   func writeWriter(_ writer: borrowing KeyPair) throws(NodeError) {
@@ -149,6 +192,20 @@ struct NodeFiles {
 
   func writeConnections(_ urls: [String]) throws(NodeError) {
     try replace(Self.connections, Array(urls.map { $0 + "\n" }.joined().utf8))
+  }
+
+  // MARK: - Devices
+
+  func readMembership() throws(NodeError) -> [UInt8]? {
+    try read(Self.membership)
+  }
+
+  func writeMembership(_ state: [UInt8]) throws(NodeError) {
+    try replace(Self.membership, state)
+  }
+
+  func removeMembership() throws(NodeError) {
+    try remove(Self.membership)
   }
 
   // MARK: - Disk

@@ -1,0 +1,545 @@
+import FoundationEssentials
+import Glibc
+import HyphaControlAPI
+import Testing
+
+/// How devices come to write, as people do it: `hyphactl` on real daemons, of which the one in the middle is an
+/// always-on node that knows no secret.
+@Suite("A device signs in, and is let in or not", .serialized, .timeLimit(.minutes(5)))
+struct SignInFlowTests {
+  /// A hypha's first device, and an always-on node that it has claimed.
+  private struct Home {
+    var laptop: TestNode
+    var server: TestNode
+  }
+
+  private func home(serverSettings: String = "") async throws -> Home {
+    let laptop = try TestNode()
+    let server = try TestNode(settings: serverSettings)
+    try await laptop.start()
+    try await server.start()
+    let made = try await laptop.ctl(
+      "init", "--domain", "example.org", "--device-name", "laptop", "--passphrase-file", "-",
+      input: HyphactlTests.passphrase)
+    try #require(made.status == 0, "\(made.stderr)")
+    let code = try await server.ctl("setup-code").stdout
+    let connected = try await laptop.ctl("connect", server.url, "--setup-code-file", "-", input: code)
+    try #require(connected.status == 0, "\(connected.stderr)")
+    try #require(try await laptop.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    return Home(laptop: laptop, server: server)
+  }
+
+  /// A further device, started, that is nobody's yet.
+  private func device() async throws -> TestNode { try await HyphactlTests.fresh() }
+
+  private func arguments(_ name: String, at home: Home, _ more: [String] = []) -> [String] {
+    ["sign-in", "http://127.0.0.1:\(home.server.port)", "--domain", "example.org", "--name", name]
+      + ["--passphrase-file", "-"] + more
+  }
+
+  private func signIn(
+    _ node: TestNode, as name: String, at home: Home, _ more: [String] = []
+  ) async throws -> OwnRequestInfo {
+    let ended = try await node.startCtl(
+      arguments(name, at: home, ["--json"] + more), input: HyphactlTests.passphrase
+    ).end()
+    try #require(ended.status == 0, "\(ended.stderr)\n\(node.log)")
+    let result = try JSONDecoder().decode(NodeSignIn.Result.self, from: Data(ended.stdout))
+    #expect(result.request.name == name && result.request.state == .pending)
+    #expect(result.request.words.split(separator: " ").count == 4)
+    return result.request
+  }
+
+  private func status(_ node: TestNode) throws -> NodeInfo {
+    try node.client().call(NodeStatus.self, .init())
+  }
+
+  private func requests(_ node: TestNode) throws -> [RequestInfo] {
+    try node.client().call(RequestsList.self, .init()).requests
+  }
+
+  /// Waits until a node shows a request as it should stand.
+  @discardableResult
+  private func request(
+    _ id: String, on node: TestNode, is state: RequestInfo.State = .pending
+  ) async throws -> RequestInfo {
+    try await eventually("the request is not \(state); \(node.log)") {
+      try requests(node).first { $0.id == id && $0.state == state }
+    }
+  }
+
+  private func expectAuthorised(_ node: TestNode) async throws {
+    try await eventually("the device does not learn that it may write; \(node.log)") {
+      let status = try status(node)
+      return status.canPost && status.role == .authorised && status.request?.state == .authorised ? true : nil
+    }
+  }
+
+  /// Signs a device in and has another one approve it by its words.
+  private func member(_ name: String, of home: Home, by approver: TestNode) async throws -> TestNode {
+    let node = try await device()
+    let own = try await signIn(node, as: name, at: home)
+    try await request(own.id, on: approver)
+    let approved = try await approver.ctl("approve", own.words, "--yes")
+    try #require(approved.status == 0, "\(approved.stderr)")
+    try await expectAuthorised(node)
+    return node
+  }
+
+  private func post(_ text: String, on node: TestNode) throws -> String {
+    try node.client().call(PostsCreate.self, .init(text: text)).id
+  }
+
+  private func texts(on node: TestNode) throws -> [String] {
+    try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text)
+  }
+
+  private func expectTexts(_ texts: [String], on nodes: [TestNode]) async throws {
+    for (place, node) in nodes.enumerated() {
+      var found: [String] = []
+      try await eventually("on node \(place) the posts are \(found), not \(texts)") {
+        found = try self.texts(on: node).sorted()
+        return found == texts.sorted() ? true : nil
+      }
+    }
+  }
+
+  // MARK: - Approving and denying
+
+  @Test("A device asks through a server that cannot read it, shows the same words, is approved, and posts")
+  func approve() async throws {
+    let home = try await home()
+    let (laptop, server) = (home.laptop, home.server)
+    _ = try post("from the laptop", on: laptop)
+    let phone = try await device()
+    let signedIn = try await phone.startCtl(arguments("phone", at: home), input: HyphactlTests.passphrase)
+      .end()
+    #expect(signedIn.status == 0, "\(signedIn.stderr)\n\(phone.log)")
+    let own = try #require(try status(phone).request)
+    #expect(signedIn.text == "device      phone\nwords       \(own.words)")
+    #expect(own.state == .pending && own.name == "phone")
+    #expect(try status(phone).role == .reader)
+    let shown = try await phone.ctl("status").text
+    #expect(shown.contains("request     pending until") && shown.contains(own.words))
+    // It reads at once, and does not post.
+    try await expectTexts(["from the laptop"], on: [phone])
+    let early = try await phone.ctl("post", "too early")
+    #expect(early.status == 1 && !early.stderr.isEmpty)
+
+    try await request(own.id, on: laptop)
+    let listed = try await laptop.ctl("requests").text
+    #expect(listed.contains(own.words) && listed.contains("“phone”") && listed.contains(own.id.prefix(8)))
+    // The server holds something, and cannot say what.
+    let sealed = try await eventually("the server holds no message") {
+      let ended = try await server.ctl("requests", "--json").json()
+      return ended["sealedMessages"] == .integer(0) ? nil : ended
+    }
+    #expect(sealed["canOpen"] == .bool(false) && sealed["requests"] == .array([]))
+    #expect(try await server.ctl("requests").stderr.contains("cannot open"))
+    #expect(try await server.ctl("approve", "phone", "--yes").status != 0)
+    // Who asks cannot let itself in.
+    #expect(try await phone.ctl("approve", own.words, "--yes").status != 0)
+
+    let approved = try await laptop.ctl("approve", own.words, "--yes", "--json")
+    #expect(approved.status == 0, "\(approved.stderr)")
+    #expect(try approved.json()["id"] == .string(own.id))
+    try await expectAuthorised(phone)
+    #expect(try await laptop.ctl("requests").stdout.isEmpty)
+    #expect(try await laptop.ctl("approve", own.id, "--yes").status == 6)
+    #expect(try await laptop.ctl("deny", own.id).status == 6)
+    #expect(try await laptop.ctl("approve", "nobody", "--yes").status == 3)
+    #expect(try await phone.ctl("sign-in", "--again").status == 1)
+    _ = try post("from the phone", on: phone)
+    try await expectTexts(["from the laptop", "from the phone"], on: [laptop, server, phone])
+
+    // Every node says the same of devices.
+    for node in [laptop, server, phone] {
+      try await eventually("the device is not listed") { () -> Bool? in
+        let devices = try node.client().call(DevicesList.self, .init()).devices
+        guard let phone = devices.first(where: { $0.name == "phone" }) else { return nil }
+        #expect(phone.byName == "laptop" && phone.approved != nil && phone.revoked == nil)
+        #expect(devices.map(\.origin) == [true, false])
+        return true
+      }
+    }
+    #expect(try await laptop.ctl("rename", "phone", "pocket").status == 0)
+    try await eventually("the new name does not arrive") {
+      try await phone.ctl("devices").text.contains("“pocket”  this device") ? true : nil
+    }
+    let words = String(decoding: HyphactlTests.passphrase, as: UTF8.self).split(separator: " ")
+    for node in [laptop, server, phone] {
+      for word in words { #expect(!node.log.contains(word)) }
+    }
+  }
+
+  @Test("A device that waits ends with the answer; one that was denied may ask again")
+  func waits() async throws {
+    let home = try await home()
+    let phone = try await device()
+    let late = try await phone.startCtl(
+      arguments("phone", at: home, ["--wait", "--timeout", "0.2"]), input: HyphactlTests.passphrase
+    ).end()
+    #expect(late.status == 1 && late.stderr.contains("not answered"), "\(late)")
+    let first = try #require(try status(phone).request)
+    // Pending still: there is no need for another.
+    #expect(try await phone.ctl("sign-in", "--again").status == 1)
+    try await request(first.id, on: home.laptop)
+    #expect(try await home.laptop.ctl("deny", "phone").status == 0)
+    try await eventually("the device does not learn that it was denied") {
+      try status(phone).request?.state == .denied ? true : nil
+    }
+    #expect(try await phone.ctl("status").text.contains("request     denied"))
+
+    var waiting = try phone.startCtl(["sign-in", "--again", "--wait", "--json"])
+    let second = try await eventually("no second request") {
+      try requests(home.laptop).first { $0.state == .pending }
+    }
+    #expect(second.id != first.id && second.words != first.words)
+    #expect(try await home.laptop.ctl("deny", String(second.id.prefix(8))).status == 0)
+    let denied = try await waiting.end()
+    #expect(denied.status == 7, "\(denied)")
+    #expect(denied.text.split(separator: "\n").count == 2)
+
+    waiting = try phone.startCtl(["sign-in", "--again", "--wait"])
+    try await eventually("no third request") {
+      try requests(home.laptop).contains { $0.state == .pending } ? true : nil
+    }
+    #expect(try await home.laptop.ctl("approve", "phone", "--yes").status == 0)
+    let approved = try await waiting.end()
+    #expect(approved.status == 0 && approved.stderr.contains("may write now"), "\(approved)")
+    #expect(try await phone.ctl("post", "let in").status == 0)
+    #expect(!home.server.log.contains("phone"))
+  }
+
+  @Test("A request that nobody answers expires on both sides")
+  func expires() async throws {
+    let home = try await home()
+    let phone = try await device()
+    let waiting = try phone.startCtl(
+      arguments("phone", at: home, ["--lifetime", "4", "--wait"]), input: HyphactlTests.passphrase)
+    let id = try await eventually("no request: \(waiting.stderr) \(phone.log)") {
+      try requests(home.laptop).first?.id
+    }
+    let expired = try await waiting.end()
+    #expect(expired.status == 4 && expired.stderr.contains("expired"), "\(expired)")
+    #expect(try await phone.ctl("status").text.contains("request     expired"))
+    try await request(id, on: home.laptop, is: .expired)
+    #expect(try await home.laptop.ctl("requests").stdout.isEmpty)
+    #expect(try await home.laptop.ctl("approve", id, "--yes").status == 4)
+    #expect(try await home.laptop.ctl("deny", id).status == 4)
+    #expect(try !status(phone).canPost)
+    #expect(try await phone.ctl("sign-in", "--again").status == 0)
+    let again = try #require(try status(phone).request)
+    #expect(again.id != id)
+    try await request(again.id, on: home.laptop)
+    #expect(try await home.laptop.ctl("approve", again.words, "--yes").status == 0)
+    try await expectAuthorised(phone)
+  }
+
+  @Test("Of two devices with one name, the one whose words were compared is let in")
+  func oneName() async throws {
+    let home = try await home()
+    let (mine, other) = (try await device(), try await device())
+    let own = try await signIn(mine, as: "phone", at: home)
+    let foreign = try await signIn(other, as: "phone", at: home)
+    for id in [own.id, foreign.id] { try await request(id, on: home.laptop) }
+    let ambiguous = try await home.laptop.ctl("approve", "phone", "--yes")
+    #expect(ambiguous.status == 5 && !ambiguous.stderr.isEmpty)
+    #expect(try await home.laptop.ctl("deny", "phone").status == 5)
+    let words = own.words.uppercased().split(separator: " ").map(String.init)
+    #expect(try await home.laptop.startCtl(["approve", "--yes"] + words).end().status == 0)
+    try await expectAuthorised(mine)
+    #expect(try status(other).request?.state == .pending && !status(other).canPost)
+    // Now that only one has the name, it is enough.
+    #expect(try await home.laptop.ctl("deny", "phone").status == 0)
+    try await eventually("the other device is not denied") {
+      try status(other).request?.state == .denied ? true : nil
+    }
+    #expect(try status(mine).canPost && !status(other).canPost)
+  }
+
+  // MARK: - Not at the same time
+
+  @Test("Owner, server and device need never be on at the same time")
+  func apart() async throws {
+    let home = try await home()
+    let (laptop, server) = (home.laptop, home.server)
+    try await laptop.stop()
+    let phone = try await device()
+    let own = try await signIn(phone, as: "phone", at: home)
+    try await eventually("the server does not keep the request") {
+      try status(server).sealedMessages == 1 ? true : nil
+    }
+    try await phone.kill()
+    // What the server keeps outlives it.
+    try await server.stop()
+    try await server.start()
+    #expect(try status(server).sealedMessages == 1)
+    try await laptop.start()
+    try await request(own.id, on: laptop)
+    #expect(try await laptop.ctl("approve", own.words, "--yes").status == 0)
+    try await eventually("the server does not get the answer") {
+      try status(server).sealedMessages == 2 ? true : nil
+    }
+    try await eventually("the server does not get what lets the device in") {
+      try server.client().call(DevicesList.self, .init()).devices.count == 2 ? true : nil
+    }
+    // What is announced is durable there.
+    #expect(try await laptop.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    try await laptop.kill()
+    try await server.kill()
+    try await server.start()
+    try await phone.start()
+    try await expectAuthorised(phone)
+    _ = try post("while the laptop is off", on: phone)
+    try await expectTexts(["while the laptop is off"], on: [server])
+    // The laptop knows after its restart what it has answered.
+    try await laptop.start()
+    try await expectTexts(["while the laptop is off"], on: [laptop])
+    #expect(try await laptop.ctl("approve", own.id, "--yes").status == 6)
+  }
+
+  @Test("A denial finds the device that was off, and a request made again finds the laptop that was")
+  func denialLater() async throws {
+    let home = try await home()
+    let phone = try await device()
+    let own = try await signIn(phone, as: "phone", at: home)
+    try await request(own.id, on: home.laptop)
+    try await phone.stop()
+    #expect(try await home.laptop.ctl("deny", own.words).status == 0)
+    try await eventually("the server does not get the answer") {
+      try status(home.server).sealedMessages == 2 ? true : nil
+    }
+    try await home.laptop.stop()
+    try await phone.start()
+    try await eventually("the device does not learn that it was denied") {
+      try status(phone).request?.state == .denied ? true : nil
+    }
+    #expect(try await phone.ctl("sign-in", "--again", "--json").status == 0)
+    let again = try #require(try status(phone).request)
+    try await home.laptop.start()
+    try await request(again.id, on: home.laptop)
+    #expect(try requests(home.laptop).first { $0.id == own.id }?.state == .denied)
+    #expect(try await home.laptop.ctl("approve", again.words, "--yes").status == 0)
+    try await expectAuthorised(phone)
+  }
+
+  // MARK: - What goes wrong at once
+
+  @Test("A wrong passphrase, domain or address is refused with its reason, and leaves nothing behind")
+  func refusals() async throws {
+    let home = try await home()
+    let phone = try await device()
+    func expect(_ text: String, _ arguments: [String], _ passphrase: String) async throws {
+      let ended = try await phone.startCtl(arguments, input: Array(passphrase.utf8)).end()
+      #expect(ended.status == 1 && ended.stdout.isEmpty, "\(arguments): \(ended)")
+      #expect(ended.stderr.contains(text), "\(arguments): \(ended.stderr)")
+      #expect(!ended.stderr.contains(passphrase) && !phone.log.contains("dominoes"))
+      #expect(try status(phone).role == .uninitialised)
+    }
+    let right = String(decoding: HyphactlTests.passphrase, as: UTF8.self)
+    let good = arguments("phone", at: home)
+    let wrong = right.replacing("buckle", with: "rascal")
+    try await expect("passphrase", good, wrong)
+    try await expect("buckle", good, right.replacing("buckle", with: "bukcle"))
+    try await expect("passphrase", good.map { $0 == "example.org" ? "example.com" : $0 }, right)
+    let port = try freePorts(1)[0]
+    let nobody = ["sign-in", "http://127.0.0.1:\(port)", "--domain", "example.org", "--passphrase-file", "-"]
+    try await expect("127.0.0.1:\(port)", nobody, right)
+    let empty = try await device()
+    try await expect(
+      "127.0.0.1:\(empty.port)", nobody.map { $0.replacing("\(port)", with: "\(empty.port)") }, right)
+    #expect(try requests(home.laptop).isEmpty)
+    #expect(try await phone.ctl("sign-in", "--again").status == 1)
+    #expect(try await phone.ctl("sign-out", "--yes").status == 1)
+
+    let own = try await signIn(phone, as: "phone", at: home)
+    try await request(own.id, on: home.laptop)
+    let twice = try await phone.startCtl(good, input: HyphactlTests.passphrase).end()
+    #expect(twice.status == 1 && twice.stderr.contains("already"))
+  }
+
+  // MARK: - Afterwards
+
+  @Test(
+    "Three devices that were let in, one by another, post at the same time, apart and together",
+    .timeLimit(.minutes(5)))
+  func converge() async throws {
+    let home = try await home()
+    let phone = try await member("phone", of: home, by: home.laptop)
+    let tablet = try await member("tablet", of: home, by: phone)
+    let desk = try await member("desk", of: home, by: tablet)
+    let writers = [home.laptop, phone, tablet, desk]
+    var texts: [String] = []
+    func postAll(_ round: String) async throws {
+      try await withThrowingTaskGroup(of: Void.self) { group in
+        for (place, node) in writers.enumerated() {
+          let socket = node.socket
+          group.addTask {
+            let client = try ControlClient(path: socket)
+            for number in 0..<20 {
+              _ = try client.call(PostsCreate.self, .init(text: "\(round) \(place) \(number)"))
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+      texts += writers.indices.flatMap { place in (0..<20).map { "\(round) \(place) \($0)" } }
+    }
+    try await postAll("together")
+    try await expectTexts(texts, on: writers + [home.server])
+    try await home.server.kill()
+    try await postAll("apart")
+    try await tablet.kill()
+    try await tablet.start()
+    try await home.server.start()
+    try await expectTexts(texts, on: writers + [home.server])
+    let orders = try (writers + [home.server]).map { try self.texts(on: $0) }
+    #expect(Set(orders).count == 1, "the order is not the same on all")
+    let devices = try await home.server.ctl("devices").text.split(separator: "\n")
+    #expect(devices.count == 4)
+    for (name, by) in [("phone", "laptop"), ("tablet", "phone"), ("desk", "tablet")] {
+      #expect(devices.contains { $0.contains("“\(name)”") && $0.contains("by “\(by)”") }, "\(devices)")
+    }
+  }
+
+  @Test("What a device writes after its revocation is shown nowhere, and it learns that it is revoked")
+  func revoke() async throws {
+    let home = try await home()
+    let phone = try await member("phone", of: home, by: home.laptop)
+    let tablet = try await member("tablet", of: home, by: home.laptop)
+    _ = try post("before", on: phone)
+    try await expectTexts(["before"], on: [home.laptop, home.server, tablet])
+    // The phone goes on without knowing: it is off the network while it is revoked.
+    #expect(try await phone.ctl("disconnect", home.server.url).status == 0)
+    _ = try post("afterwards, apart", on: phone)
+    let revoked = try await home.laptop.ctl("revoke", "phone", "--yes", "--json")
+    #expect(revoked.status == 0, "\(revoked.stderr)")
+    #expect(try await home.laptop.ctl("revoke", "nobody", "--yes").status == 3)
+    #expect(try await phone.ctl("connect", home.server.url).status == 0)
+    try await eventually("the phone does not learn that it is revoked") {
+      try status(phone).role == .revoked ? true : nil
+    }
+    let refused = try await phone.ctl("post", "afterwards")
+    #expect(refused.status == 1 && refused.stderr.contains("revoked"), "\(refused.stderr)")
+    #expect(try await phone.ctl("sign-in", "--again").status == 1)
+    _ = try post("from the tablet", on: tablet)
+    try await expectTexts(["before", "from the tablet"], on: [home.laptop, home.server, tablet])
+    for node in [home.laptop, home.server, tablet] {
+      let line = try await node.ctl("devices").text.split(separator: "\n").first { $0.contains("“phone”") }
+      #expect(line?.contains("revoked") == true && line?.contains("by “laptop”") == true)
+    }
+    #expect(try await home.laptop.ctl("revoke", "phone", "--undo", "--yes").status == 0)
+    try await eventually("the phone does not learn that it may write again") {
+      try status(phone).canPost ? true : nil
+    }
+    _ = try post("let in again", on: phone)
+    try await eventually("what the phone writes does not arrive") {
+      try texts(on: home.laptop).contains("let in again") ? true : nil
+    }
+  }
+
+  @Test("A device that signs out has no keys left, and comes back as another one")
+  func signOut() async throws {
+    let home = try await home()
+    let phone = try await member("phone", of: home, by: home.laptop)
+    let writer = try #require(try status(phone).writer)
+    _ = try post("from the phone", on: phone)
+    try await expectTexts(["from the phone"], on: [home.laptop])
+    let out = try await phone.ctl("sign-out", "--yes")
+    #expect(out.status == 0 && out.stderr.contains("can no longer post"))
+    #expect(try await phone.ctl("post", "gone").status == 1)
+    #expect(try !status(phone).canPost)
+    try await expectTexts(["from the phone"], on: [home.laptop, home.server])
+    try await phone.stop()
+    try await phone.start()
+    #expect(try !status(phone).canPost)
+    let own = try await signIn(phone, as: "phone", at: home)
+    try await request(own.id, on: home.laptop)
+    #expect(try await home.laptop.ctl("approve", own.words, "--yes").status == 0)
+    try await expectAuthorised(phone)
+    #expect(try status(phone).writer != writer)
+    try await expectTexts(["from the phone"], on: [phone])
+  }
+
+  // MARK: - An always-on node that is not to be trusted
+
+  /// A home whose laptop and devices know the server only by way of a relay that does as it is told.
+  private func hostileHome() async throws -> (home: Home, relay: HostileRelay, url: String) {
+    let home = try await home()
+    let link = try #require(try status(home.laptop).hyphalink)
+    let (relay, port) = try await HostileRelay.start(link, before: home.server)
+    let url = "ws://127.0.0.1:\(port)"
+    try #require(try await home.laptop.ctl("disconnect", home.server.url).status == 0)
+    try #require(try await home.laptop.ctl("connect", url).status == 0)
+    return (home, relay, url)
+  }
+
+  private func drops(_ node: TestNode) throws -> UInt64 {
+    try node.client().call(RequestsList.self, .init()).dropped.values.reduce(0, +)
+  }
+
+  @Test(
+    "A server that drops, changes, repeats and reorders messages lets nobody in, and keeps nobody out for good"
+  )
+  func hostileRelay() async throws {
+    let (home, relay, url) = try await hostileHome()
+    let laptop = home.laptop
+    let through = ["--domain", "example.org", "--passphrase-file", "-", "--json"]
+    func signIn(_ node: TestNode, _ name: String) async throws -> OwnRequestInfo {
+      let ended = try await node.startCtl(
+        ["sign-in", url.replacing("ws://", with: "http://"), "--name", name] + through,
+        input: HyphactlTests.passphrase
+      ).end()
+      try #require(ended.status == 0, "\(ended.stderr)\n\(node.log)")
+      return try JSONDecoder().decode(NodeSignIn.Result.self, from: Data(ended.stdout)).request
+    }
+
+    // Dropped: nobody hears of it, and the device says so.
+    relay.become(.drop)
+    let phone = try await device()
+    let first = try await signIn(phone, "phone")
+    try await eventually("the request is not on its way") { relay.seen >= 1 ? true : nil }
+    #expect(try requests(laptop).isEmpty && status(phone).request?.state == .pending)
+    // Changed: it does not open.
+    relay.become(.tamper)
+    let tablet = try await device()
+    let second = try await signIn(tablet, "tablet")
+    try await eventually("the changed request was not noticed") { try drops(laptop) >= 1 ? true : nil }
+    #expect(try requests(laptop).isEmpty)
+
+    // Once it behaves, or another way is found, the requests are sent again.
+    relay.become(.hold)
+    for node in [phone, tablet] {
+      try await node.stop()
+      try await node.start()
+    }
+    try await eventually("the requests are not sent again") { relay.seen >= 2 ? true : nil }
+    try await Task.sleep(for: .milliseconds(300))
+    relay.become(.multiply)
+    relay.release()
+    for id in [first.id, second.id] { try await request(id, on: laptop) }
+    #expect(try requests(laptop).count == 2)
+    #expect(try await laptop.ctl("deny", "tablet").status == 0)
+    #expect(try await laptop.ctl("approve", first.words, "--yes").status == 0)
+    try await expectAuthorised(phone)
+    try await eventually("the tablet does not learn that it was denied") {
+      try status(tablet).request?.state == .denied ? true : nil
+    }
+
+    // Sent again later: what was answered stays answered, and one device's yes is not another's.
+    relay.become(.pass)
+    let before = try drops(laptop)
+    relay.replay()
+    try await eventually("what was sent again was not dropped") { try drops(laptop) > before ? true : nil }
+    try await laptop.stop()
+    try await laptop.start()
+    try await eventually("the laptop does not come back") { try status(laptop).peers == 1 ? true : nil }
+    relay.replay()
+    try await eventually("what was sent again was not dropped") { try drops(laptop) > 0 ? true : nil }
+    #expect(try requests(laptop).allSatisfy { $0.state != .pending })
+    #expect(try status(tablet).request?.state == .denied && !status(tablet).canPost)
+    #expect(try status(phone).request?.state == .authorised && status(phone).canPost)
+    await relay.stop()
+  }
+}
