@@ -37,7 +37,8 @@ struct Hyphad: AsyncParsableCommand {
       }
     } catch {
       logger.critical("Cannot start: \(error)")
-      Glibc.exit(EXIT_FAILURE)
+      // What the settings say stays so until somebody changes it: no reason to try again.
+      Glibc.exit((error as? NodeError)?.code == .credential ? EX_CONFIG : EXIT_FAILURE)
     }
   }
 

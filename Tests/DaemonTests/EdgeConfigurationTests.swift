@@ -37,6 +37,7 @@ import Testing
       state_folder = '/srv/hypha' # literal
       device_name = "A \\"node\\" \\u00e9"
       domain = "Example.org"
+      secrets_credential = "hypha-secrets_1.key"
       [http]
       address = "[::1]:80"
       [tcp]
@@ -54,16 +55,25 @@ import Testing
         "wss://example.org", # one
         "ws://127.0.0.1:8080/hypha",
       ]
+      [mailbox]
+      messages = 512
+      bytes = 2097152
+      days = 30
       [dat]
       ttl = 0
       """)
-    #expect(read.node == .init(stateFolder: "/srv/hypha", deviceName: "A \"node\" é", domain: "example.org"))
+    #expect(
+      read.node
+        == .init(
+          stateFolder: "/srv/hypha", deviceName: "A \"node\" é", domain: "example.org",
+          secretsCredential: "hypha-secrets_1.key"))
     #expect(read.http.address == ListenAddress(host: "::1", port: 80))
     #expect(read.tcp.enabled && read.tcp.address == ListenAddress(host: "127.0.0.1", port: 1))
     #expect(read.control.socket == "/tmp/c")
     #expect(read.log.level == .debug)
     #expect(read.replication == Configuration.Replication(maxConnections: 1000, maxConnectionsPerAddress: 2))
     #expect(read.connections.urls.map(\.description) == ["wss://example.org", "ws://127.0.0.1:8080"])
+    #expect(read.mailbox == .init(messages: 512, bytes: 2 << 20, days: 30))
     #expect(read.dat.ttl == 0)
     #expect(try configuration("") == Configuration())
   }
@@ -80,6 +90,18 @@ import Testing
     ("[log]\nlevel = \"loud\"", "line 2: level in [log] must be one of trace, debug"),
     ("[node]\nstate_folder = \"state\"", "must begin with /"),
     ("[node]\ndomain = \"https://example.org\"", "must be a domain alone"),
+    ("[node]\nsecrets_credential = \"../key\"", "must be the name of a systemd credential"),
+    ("[node]\nsecrets_credential = \"..\"", "must be the name of a systemd credential"),
+    (
+      "[mailbox]\nmessages = 0",
+      "line 2: messages in [mailbox] is 0, and must be a whole number from 1 to 512"
+    ),
+    ("[mailbox]\nmessages = 513", "messages in [mailbox] is 513"),
+    (
+      "[mailbox]\nbytes = 4095", "bytes in [mailbox] is 4095, and must be a whole number from 4096 to 2097152"
+    ),
+    ("[mailbox]\nbytes = 2097153", "bytes in [mailbox] is 2097153"),
+    ("[mailbox]\ndays = 31", "days in [mailbox] is 31, and must be a whole number from 1 to 30"),
     ("[connections]\nurls = [1]", "holds a number, and must be a list of strings"),
     ("[connections]\nurls = \"wss://example.org\"", "is a string, and must be a list"),
   ])

@@ -209,7 +209,9 @@ final class TestNode {
   let folder: TemporaryFolder
   /// Of its web address on 127.0.0.1.
   let port: Int
-  private let config: String
+  private let settings: String
+  /// Variables that the daemon has besides the test's own.
+  var environment: [String: String?] = [:]
   private(set) var daemon: Running?
 
   var socket: String { "\(folder.path)/control.sock" }
@@ -221,11 +223,22 @@ final class TestNode {
   init(settings: String = "") throws {
     folder = try TemporaryFolder()
     port = try freePorts(1)[0]
-    config = try folder.write(
+    self.settings = settings
+    try configure()
+  }
+
+  private var config: String { "\(folder.path)/hyphad.toml" }
+
+  /// Writes the configuration file anew, for the next start.
+  ///
+  /// - Parameter node: further lines of the table `[node]`.
+  func configure(node: String = "") throws {
+    _ = try folder.write(
       "hyphad.toml",
       """
       [node]
       state_folder = "\(folder.path)/state"
+      \(node)
       [control]
       socket = "\(folder.path)/control.sock"
       [http]
@@ -236,12 +249,21 @@ final class TestNode {
 
   /// Starts the daemon, and returns once it answers.
   func start() async throws {
-    let daemon = try Running(try Programs.path("hyphad"), ["--config", config])
+    let daemon = try run()
     self.daemon = daemon
     try await eventually("hyphad does not answer; it wrote: \(daemon.stderr)") {
       if let ended = daemon.poll() { throw HarnessError("hyphad ended (\(ended.status)): \(ended.stderr)") }
       return (try? client())?.isAnswering
     }
+  }
+
+  /// Starts a daemon that is to refuse, and returns what it said.
+  func startInVain() async throws -> Ended {
+    try await run().end(within: 15)
+  }
+
+  private func run() throws -> Running {
+    try Running(try Programs.path("hyphad"), ["--config", config], environment: environment)
   }
 
   /// Stops it as systemd would.

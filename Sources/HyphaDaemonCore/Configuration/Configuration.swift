@@ -76,6 +76,8 @@ public struct Configuration: Equatable, Sendable {
     public var deviceName = ""
     /// The hypha's domain, which the keys are derived from; empty: none.
     public var domain = ""
+    /// Name of the systemd credential that seals stored secrets; empty: they are stored as they are.
+    public var secretsCredential = ""
   }
 
   public struct HTTP: Equatable, Sendable {
@@ -111,6 +113,13 @@ public struct Configuration: Equatable, Sendable {
     public var urls: [ReplicationURL] = []
   }
 
+  /// What is kept for devices of the hypha that are not connected.
+  public struct Mailbox: Equatable, Sendable {
+    public var messages = 256
+    public var bytes = 512 << 10
+    public var days = 7
+  }
+
   public struct Dat: Equatable, Sendable {
     /// Seconds for which others may remember this node's hyphalink (DEP-0005).
     public var ttl: UInt32 = 3600
@@ -123,6 +132,7 @@ public struct Configuration: Equatable, Sendable {
   public var log = Log()
   public var replication = Replication()
   public var connections = Connections()
+  public var mailbox = Mailbox()
   public var dat = Dat()
 
   /// The defaults.
@@ -185,6 +195,14 @@ public struct Configuration: Equatable, Sendable {
       }
       node.domain = text.lowercased()
     }
+    if let text = try reader.string("node", "secrets_credential") {
+      guard text.isEmpty || Self.isCredentialName(text) else {
+        throw reader.wrong(
+          "node", "secrets_credential",
+          "must be the name of a systemd credential: letters, digits, “.”, “_” and “-”, at most 255.")
+      }
+      node.secretsCredential = text
+    }
     if let address = try Self.address(&reader, "http") { http.address = address }
     tcp.enabled = try reader.boolean("tcp", "enabled") ?? tcp.enabled
     if let address = try Self.address(&reader, "tcp") { tcp.address = address }
@@ -217,6 +235,10 @@ public struct Configuration: Equatable, Sendable {
           "connections", "urls", "has a wrong URL (number \(connections.urls.count + 1)). \(error)")
       }
     }
+    // A message has up to 4,096 bytes: one always has room.
+    if let count = try reader.integer("mailbox", "messages", in: 1...512) { mailbox.messages = Int(count) }
+    if let count = try reader.integer("mailbox", "bytes", in: 4096...2 << 20) { mailbox.bytes = Int(count) }
+    if let count = try reader.integer("mailbox", "days", in: 1...30) { mailbox.days = Int(count) }
     if let seconds = try reader.integer("dat", "ttl", in: 0...Int64(UInt32.max)) { dat.ttl = UInt32(seconds) }
   }
 
@@ -229,6 +251,15 @@ public struct Configuration: Equatable, Sendable {
         table, "address", "must be an address and a port, such as 127.0.0.1:8080 or [::]:80.")
     }
     return address
+  }
+
+  /// A file's name in one folder; nothing that leads out of it.
+  private static func isCredentialName(_ text: String) -> Bool {
+    (1...255).contains(text.utf8.count) && !text.hasPrefix(".")
+      && text.utf8.allSatisfy { byte in
+        (0x61...0x7A).contains(byte | 0x20) || (0x30...0x39).contains(byte)
+          || [UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-")].contains(byte)
+      }
   }
 
   private static func isDomain(_ text: String) -> Bool {

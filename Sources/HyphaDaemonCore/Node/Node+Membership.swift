@@ -20,8 +20,10 @@ extension Node {
   func openMembership() throws(NodeError) {
     guard let hypha else { return }
     let state = try files.readMembership()
-    let membership = Membership(
-      hypha, channelKey: try files.readChannel(), mailbox: MailboxLimits(), state: state)
+    let limits = MailboxLimits(
+      messages: settings.mailbox.messages, bytes: settings.mailbox.bytes,
+      age: Int64(settings.mailbox.days) * 86_400_000)
+    let membership = Membership(hypha, channelKey: try files.readChannel(), mailbox: limits, state: state)
     if !membership.isStateIntact {
       logger.error(
         "The file of devices' requests is damaged: those that were answered may be shown once more",

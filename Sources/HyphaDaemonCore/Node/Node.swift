@@ -72,7 +72,13 @@ public actor Node {
     folder: StateFolder, settings: Configuration, loop: any EventLoop, logger: Logger,
     onFailure: @escaping @Sendable (NodeError) -> Void
   ) {
-    files = NodeFiles(folder)
+    let credential = settings.node.secretsCredential
+    files = NodeFiles(
+      folder,
+      credential: credential.isEmpty
+        ? nil
+        : SecretFiles.Credential(
+          name: credential, folder: getenv("CREDENTIALS_DIRECTORY").map { String(cString: $0) }))
     self.settings = settings
     self.loop = loop
     self.logger = logger
@@ -104,6 +110,7 @@ public actor Node {
 
   /// Opens what is in the state folder.
   public func open() throws(NodeError) {
+    try files.prepareSecrets()
     if let record = try files.readRecord() {
       try finishSignOut(record)
       try openHypha(record)

@@ -8,6 +8,8 @@ public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
     case storage
     /// A file in the state folder is not what it should be.
     case damaged
+    /// Stored secrets are sealed, and the credential to open them is missing or another.
+    case credential
   }
 
   public var code: Code

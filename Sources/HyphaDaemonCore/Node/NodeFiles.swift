@@ -10,28 +10,33 @@ import Hypha
 /// | `hypha/source/` | the hypha's first feed, in the reference's files |
 /// | `hypha/peers/<discovery key>/` | the feeds of other writers |
 /// | `hypha/local/` | this node's own feed, where that is not the first |
-/// | `secrets/writer` | the secret key of this node's own feed, 64 bytes |
-/// | `secrets/channel` | the channel key, 32 bytes |
-/// | `membership` | requests and messages of devices that ask to be let in |
+/// | `secrets/writer` | the secret key of this node's own feed, 64 bytes, or sealed (``SecretFiles``) |
+/// | `secrets/channel` | the channel key, 32 bytes, or sealed |
+/// | `membership` | requests, and messages for devices that are not connected |
 /// | `setup-code` | the code with which an uninitialised node is claimed |
 /// | `connections` | nodes to stay connected to, a URL a line |
 struct NodeFiles {
   let folder: StateFolder
+  private let secrets: SecretFiles
 
   private static let record = "node.json"
   /// Folders of feeds, as hyperdb 3 names them.
   static let source = "hypha/source"
   static let local = "hypha/local"
   private static let peers = "hypha/peers"
-  private static let secrets = "secrets"
+  /// A feed on its way out.
+  private static let removed = "hypha/removed"
+  private static let feedFileNames = ["key", "secret_key", "data", "tree", "signatures", "bitfield"]
   private static let membership = "membership"
+  /// Bytes: a mailbox of 2 MiB, and what is remembered of requests.
+  private static let membershipLimit = 8 << 20
   private static let setupCode = "setup-code"
   private static let connections = "connections"
 
-  private static let feedFileNames = ["key", "secret_key", "data", "tree", "signatures", "bitfield"]
-
-  init(_ folder: StateFolder) {
+  /// - Parameter credential: what seals stored secrets; `nil`: they are stored as they are.
+  init(_ folder: StateFolder, credential: SecretFiles.Credential? = nil) {
     self.folder = folder
+    secrets = SecretFiles(folder, credential)
   }
 
   // MARK: - What the node is
@@ -77,7 +82,6 @@ struct NodeFiles {
     do throws(StorageError) {
       _ = try folder.makeFolder(Self.source)
       _ = try folder.makeFolder(Self.local)
-      _ = try folder.makeFolder(Self.secrets)
     } catch {
       throw NodeError(.storage, error.context)
     }
@@ -87,81 +91,117 @@ struct NodeFiles {
     try removeSecrets()
   }
 
-  /// Puts the feed of a writer that this node has given up among those of other writers: it may count.
+  /// Moves this node's own feed to those of other writers: for a device that signs out, or in anew, and from then on
+  /// only reads what it wrote there.
+  ///
+  /// Call it once `node.json` no longer names the writer: a node that finds its own feed gone would begin it anew, and
+  /// sign other blocks with numbers that it has signed before. Fine where there is no own feed, and after a stop in
+  /// between. Where that feed is among the others already (it may have come back from a peer), the one with more blocks
+  /// stays: both have the owner's signatures. One without blocks goes away.
   func retireLocal() throws(NodeError) {
-    guard let bytes = try read("\(Self.local)/key"), let key = PublicKey(bytes) else { return }
-    let (path, place) = (
-      folder.path(of: Self.local), folder.path(of: Self.peer(Crypto.discoveryKey(key)))
-    )
+    try clearRemoved()
+    guard let stored = try read("\(Self.local)/key"), let key = PublicKey(stored) else { return }
+    let peer = Self.peer(Crypto.discoveryKey(key))
+    let isThere = access(folder.path(of: peer), F_OK) == 0
+    let others = isThere ? try heldBlocks(peer, key) : 0
+    if try heldBlocks(Self.local, key) <= others { return try removeFeed(Self.local) }
+    if isThere { try removeFeed(peer) }
     do throws(StorageError) {
       _ = try folder.makeFolder(Self.peers)
-      guard rename(path, place) == 0 else {
-        throw SystemError("rename \(path) to \(place)").storageError
-      }
-      try folder.sync(folder: Self.peers)
-      try folder.sync(folder: "hypha")
+      try folder.move(Self.local, to: peer)
     } catch {
       throw NodeError(.storage, error.context)
     }
   }
 
-  // MARK: - Secrets
+  private func heldBlocks(_ name: String, _ key: PublicKey) throws(NodeError) -> UInt64 {
+    let files = try feedFiles(name)
+    do throws(FeedError) { return try Feed(files: files, key: key).heldBlocks } catch {
+      throw NodeError(opening: error)
+    }
+  }
 
-  func writeSecrets(_ keys: borrowing HyphaKeys) throws(NodeError) {
-    do throws(StorageError) { _ = try folder.makeFolder(Self.secrets) } catch {
+  /// Removes a feed: under another name first, so that no feed is ever half there.
+  private func removeFeed(_ name: String) throws(NodeError) {
+    do throws(StorageError) { try folder.move(name, to: Self.removed) } catch {
       throw NodeError(.storage, error.context)
     }
+    try clearRemoved()
+  }
+
+  private func clearRemoved() throws(NodeError) {
+    let path = folder.path(of: Self.removed)
+    guard access(path, F_OK) == 0 else { return }
+    for name in Self.feedFileNames { try remove("\(Self.removed)/\(name)") }
+    guard rmdir(path) == 0 else {
+      throw NodeError(.storage, SystemError("remove \(path)").storageError.context)
+    }
+  }
+
+  // MARK: - Secrets
+
+  /// To be called at start, before anything is changed: looks whether every secret can be read, and seals what is not
+  /// sealed yet where there is a credential.
+  func prepareSecrets() throws(NodeError) {
+    try secrets.prepare()
+  }
+
+  func writeSecrets(_ keys: borrowing HyphaKeys) throws(NodeError) {
     try writeWriter(keys.writer)
     try writeChannel(keys.channel)
   }
 
-  func writeChannel(_ key: borrowing SecretBytes) throws(NodeError) {
-    try key.withUnsafeBytes { (secret) throws(NodeError) in try replaceSecret("channel", secret) }
-  }
-
-  /// The channel key.
-  ///
-  /// - Returns: `nil` on a node that has none.
-  func readChannel() throws(NodeError) -> SecretBytes? {
-    guard var secret = try read("\(Self.secrets)/channel") else { return nil }
-    defer { secret.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
-    guard secret.count == 32 else {
-      throw NodeError(
-        .damaged,
-        "\(folder.path(of: Self.secrets))/channel is damaged; restore it from a backup. Nothing was changed.")
-    }
-    return SecretBytes(count: secret.count) { $0.copyBytes(from: secret) }
-  }
-
-  /// Forgets all keys.
-  func removeSecrets() throws(NodeError) {
-    for name in ["writer", "channel"] { try remove("\(Self.secrets)/\(name)") }
-  }
-
   func writeWriter(_ writer: borrowing KeyPair) throws(NodeError) {
-    do throws(StorageError) { _ = try folder.makeFolder(Self.secrets) } catch {
-      throw NodeError(.storage, error.context)
-    }
-    try writer.secretKey.withUnsafeBytes { (secret) throws(NodeError) in try replaceSecret("writer", secret) }
+    try secrets.write(.writer, writer.secretKey)
+  }
+
+  /// - Precondition: it has 32 bytes.
+  func writeChannel(_ key: borrowing SecretBytes) throws(NodeError) {
+    try secrets.write(.channel, key)
   }
 
   /// The key pair of this node's own feed.
   func readWriter() throws(NodeError) -> KeyPair {
-    var secret = try read("\(Self.secrets)/writer") ?? []
-    defer { secret.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
-    guard let pair = KeyPair.stored(secret) else {
+    var bytes: [UInt8] = []
+    defer { bytes.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
+    if let secret = try secrets.read(.writer) { bytes = secret.withUnsafeBytes { [UInt8]($0) } }
+    guard let pair = KeyPair.stored(bytes) else {
       throw NodeError(
         .damaged,
-        "\(folder.path(of: Self.secrets))/writer is missing or damaged; restore it from a backup. Nothing was changed."
+        "\(folder.path(of: "secrets/writer")) is missing or damaged; restore it from a backup. Nothing was changed."
       )
     }
     return pair
   }
 
-  private func replaceSecret(_ name: String, _ secret: UnsafeRawBufferPointer) throws(NodeError) {
-    var bytes = [UInt8](secret)
-    defer { bytes.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
-    try replace("\(Self.secrets)/\(name)", bytes)
+  /// - Returns: `nil` where this node has none: it cannot read what devices send each other.
+  func readChannel() throws(NodeError) -> SecretBytes? {
+    try secrets.read(.channel)
+  }
+
+  /// Removes writer key and channel key, durably. Call it once `node.json` no longer names the writer.
+  func removeSecrets() throws(NodeError) {
+    try secrets.removeAll()
+  }
+
+  // MARK: - Membership
+
+  /// - Returns: `nil` where there is none; no bytes where the file is longer than one can be, so that it reads as damaged.
+  func readMembership() throws(NodeError) -> [UInt8]? {
+    do throws(StorageError) {
+      return try AtomicFile.read(folder.path(of: Self.membership), limit: Self.membershipLimit)
+    } catch {
+      if error.code == .system(EFBIG) { return [] }
+      throw NodeError(.storage, error.context)
+    }
+  }
+
+  func writeMembership(_ state: [UInt8]) throws(NodeError) {
+    try replace(Self.membership, state)
+  }
+
+  func removeMembership() throws(NodeError) {
+    try remove(Self.membership)
   }
 
   // MARK: - Setup code
@@ -192,20 +232,6 @@ struct NodeFiles {
 
   func writeConnections(_ urls: [String]) throws(NodeError) {
     try replace(Self.connections, Array(urls.map { $0 + "\n" }.joined().utf8))
-  }
-
-  // MARK: - Devices
-
-  func readMembership() throws(NodeError) -> [UInt8]? {
-    try read(Self.membership)
-  }
-
-  func writeMembership(_ state: [UInt8]) throws(NodeError) {
-    try replace(Self.membership, state)
-  }
-
-  func removeMembership() throws(NodeError) {
-    try remove(Self.membership)
   }
 
   // MARK: - Disk

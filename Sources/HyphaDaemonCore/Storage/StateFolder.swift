@@ -83,6 +83,18 @@ public final class StateFolder: Sendable {
     }
   }
 
+  /// Gives a file or folder inside another name, durably. Nothing may have that name.
+  public func move(_ name: String, to newName: String) throws(StorageError) {
+    let (old, new) = (path(of: name), path(of: newName))
+    do throws(SystemError) {
+      guard rename(old, new) == 0 else { throw SystemError("rename \(old) to \(new)") }
+      try AtomicFile.syncFolder(of: new)
+      try AtomicFile.syncFolder(of: old)
+    } catch {
+      throw error.storageError
+    }
+  }
+
   private static func makeFolder(_ path: String) throws(StorageError) {
     do throws(SystemError) {
       if mkdir(path, 0o700) == 0 {
