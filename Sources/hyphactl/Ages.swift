@@ -10,14 +10,15 @@ extension Timestamp {
 
   /// How long ago, or how far ahead, roughly: “5 minutes ago”, “in 6 days”.
   var age: String {
-    let seconds = (Timestamp.now.milliseconds - milliseconds) / 1000
+    let past = Timestamp.now.milliseconds - milliseconds
+    let seconds = (abs(past) + 500) / 1000
     let amount =
-      switch abs(seconds) {
-      case 0..<120: Console.count(Int(abs(seconds)), "second")
-      case 120..<7200: Console.count(Int(abs(seconds) / 60), "minute")
-      case 7200..<172_800: Console.count(Int(abs(seconds) / 3600), "hour")
-      default: Console.count(Int(abs(seconds) / 86_400), "day")
+      switch seconds {
+      case 0..<120: Console.count(Int(seconds), "second")
+      case 120..<7200: Console.count(Int((seconds + 30) / 60), "minute")
+      case 7200..<172_800: Console.count(Int((seconds + 1800) / 3600), "hour")
+      default: Console.count(Int((seconds + 43_200) / 86_400), "day")
       }
-    return seconds < 0 ? "in \(amount)" : "\(amount) ago"
+    return past < 0 ? "in \(amount)" : "\(amount) ago"
   }
 }

@@ -56,7 +56,7 @@ import Testing
       ended = try await ctl(["requests"], [])
       let lines = ended.text.split(separator: "\n")
       #expect(lines.count == 4)
-      #expect(lines[0] == "11111111  “phone”  pending, asked 5 minutes ago, expires in 6 days")
+      #expect(lines[0] == "11111111  “phone”  pending, asked 5 minutes ago, expires in 7 days")
       #expect(lines[1] == "          \(Self.words)")
       #expect(ended.stdout.allSatisfy { $0 >= 32 || $0 == 10 } && !ended.text.contains("\u{9B}"))
       #expect(ended.stderr.isEmpty)

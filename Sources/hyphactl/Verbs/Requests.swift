@@ -39,8 +39,8 @@ struct Requests: ParsableCommand {
   private static func note(_ result: RequestsList.Result, all: Bool) {
     if !result.canOpen {
       return Console.note(
-        "This node cannot open requests: it has not the key. It holds "
-          + "\(Console.count(result.sealedMessages, "sealed message")) (\(Status.size(result.sealedBytes))) for devices that have."
+        "This node cannot open requests: it does not have the key. It holds "
+          + "\(Console.count(result.sealedMessages, "sealed message")) (\(Status.size(result.sealedBytes))) for devices that do."
       )
     }
     if result.requests.isEmpty { Console.note(all ? "No device has asked lately." : "No device asks.") }
