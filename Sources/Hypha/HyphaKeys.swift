@@ -43,6 +43,9 @@ public struct HyphaKeys: ~Copyable {
     atRest = Self.subkey(3, of: root)
   }
 
+  /// The channel key alone, for who does not keep the others.
+  public consuming func takeChannel() -> SecretBytes { channel }
+
   private static func subkey(_ number: UInt64, of root: borrowing SecretBytes) -> SecretBytes {
     root.withUnsafeBytes { root in
       SecretBytes(count: 32) { (subkey: UnsafeMutableRawBufferPointer) in

@@ -108,7 +108,8 @@ import Testing
     }
     await stopped?.server.stop()
     let waiting = try await status(.waiting, failures: 3)
-    #expect(waiting.lastError == "\(url): Connection refused")
+    // Refused, or, where the attempt came just before the end, reset.
+    #expect(waiting.lastError?.hasPrefix("\(url): Connection ") == true)
     edge = try await Edge(port: port)
     let again = try await status(.connected, failures: 0)
     #expect(again.lastError == nil)
