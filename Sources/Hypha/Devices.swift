@@ -31,7 +31,10 @@ extension Device {
       }
   }
 
-  static func checked(name: String) throws(HyphaError) -> String {
+  /// The name itself, if it can be a device's.
+  ///
+  /// - Throws: `.badDeviceName`.
+  public static func checked(name: String) throws(HyphaError) -> String {
     guard isName(name) else {
       throw HyphaError(
         .badDeviceName,

@@ -85,6 +85,19 @@ enum Console {
     return String(view)
   }
 
+  /// A name that somebody else chose, in quotes; nothing in it changes the direction of what follows.
+  static func quoted(_ name: String) -> String {
+    let turning: Set<Unicode.Scalar> = [
+      "\u{61c}", "\u{200e}", "\u{200f}", "\u{202a}", "\u{202b}", "\u{202c}", "\u{202d}", "\u{202e}",
+      "\u{2066}",
+      "\u{2067}", "\u{2068}", "\u{2069}",
+    ]
+    var view = String.UnicodeScalarView()
+    view.append(
+      contentsOf: printable(name).unicodeScalars.lazy.map { turning.contains($0) ? "\u{fffd}" : $0 })
+    return "“\(String(view))”"
+  }
+
   private static func write(_ bytes: [UInt8], to descriptor: Int32) {
     var rest = bytes[...]
     while !rest.isEmpty {

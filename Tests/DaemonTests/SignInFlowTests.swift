@@ -349,6 +349,10 @@ struct SignInFlowTests {
     let empty = try await device()
     try await expect(
       "127.0.0.1:\(empty.port)", nobody.map { $0.replacing("\(port)", with: "\(empty.port)") }, right)
+    for name in [String(repeating: "n", count: 129), "two\nlines"] {
+      try await expect("device's name", arguments(name, at: home), right)
+    }
+    try await expect("not a domain", good.map { $0 == "example.org" ? "no domain" : $0 }, right)
     #expect(try requests(home.laptop).isEmpty)
     #expect(try await phone.ctl("sign-in", "--again").status == 1)
     #expect(try await phone.ctl("sign-out", "--yes").status == 1)

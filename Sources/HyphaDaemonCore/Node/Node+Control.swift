@@ -98,11 +98,7 @@ extension Node: ControlService {
         "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."
       )
     }
-    let name = deviceName(params.deviceName)
-    guard name.utf8.count <= HyphaLimits.deviceNameBytes else {
-      throw ControlError(
-        .invalidParams, "deviceName has over \(HyphaLimits.deviceNameBytes) bytes", field: "deviceName")
-    }
+    let name = try checkedDeviceName(params.deviceName)
     let record: NodeRecord
     switch (params.passphrase, params.hyphalink) {
     case (nil, let link?): record = try keeperRecord(link, params, name)
@@ -165,7 +161,14 @@ extension Node: ControlService {
     return NodeRecord(role: .origin, key: keys.writer.publicKey.hex, domain: domain, deviceName: name)
   }
 
-  private func normalised(_ domain: String?) throws(ControlError) -> String? {
+  /// What this device is to be called.
+  func checkedDeviceName(_ asked: String?) throws(ControlError) -> String {
+    do throws(HyphaError) { return try Device.checked(name: deviceName(asked)) } catch {
+      throw ControlError(.invalidParams, error.context, field: "deviceName")
+    }
+  }
+
+  func normalised(_ domain: String?) throws(ControlError) -> String? {
     guard let domain else { return nil }
     do throws(HyphaError) { return try HyphaKeys.normalise(domain: domain) } catch {
       throw Self.controlError(error)

@@ -117,7 +117,7 @@ extension Node {
     guard let lookup, let outgoing else {
       throw ControlError(.stopping, "The daemon is starting or stopping.")
     }
-    let name = deviceName(params.deviceName)
+    let name = try checkedDeviceName(params.deviceName)
     let address: HyphaAddress
     let key: PublicKey
     do throws(LookupError) {
@@ -129,7 +129,7 @@ extension Node {
     }
     // Much may have happened meanwhile.
     try checkMaySignIn(key)
-    let domain = params.domain ?? address.domain
+    let domain = try normalised(params.domain) ?? address.domain
     let writer = KeyPair()
     try keepSecrets(of: key, params.passphrase, domain: domain, writer)
     let record = NodeRecord(

@@ -28,7 +28,7 @@ struct Approve: ParsableCommand {
     try shared.withDaemon(naming: true) { daemon in
       let request = try daemon.call(RequestsFind.self, .init(device: device.joined(separator: " ")))
       if !yes {
-        Console.note("Device  “\(Console.printable(request.name))”, asked \(request.created.age)")
+        Console.note("Device  \(Console.quoted(request.name)), asked \(request.created.age)")
         Console.note("Words   \(Console.printable(request.words))")
         guard Console.confirm("Does the device show the same words, all four? Let it in?") else {
           Console.complain("nothing was changed; “hyphactl deny” tells the device that it is not let in")
@@ -38,7 +38,7 @@ struct Approve: ParsableCommand {
       // By its full id: another request that came meanwhile, of the same name, is another one.
       let approved = try daemon.call(RequestsApprove.self, .init(id: request.id))
       if shared.json { return try Console.printJSON(approved) }
-      Console.note("“\(Console.printable(approved.name))” may write now.")
+      Console.note("\(Console.quoted(approved.name)) may write now.")
     }
   }
 }

@@ -19,7 +19,7 @@ struct Deny: ParsableCommand {
       let request = try daemon.call(RequestsFind.self, .init(device: device.joined(separator: " ")))
       let denied = try daemon.call(RequestsDeny.self, .init(id: request.id))
       if shared.json { return try Console.printJSON(denied) }
-      Console.note("“\(Console.printable(denied.name))” was denied.")
+      Console.note("\(Console.quoted(denied.name)) was denied.")
     }
   }
 }

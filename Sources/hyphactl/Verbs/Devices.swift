@@ -31,12 +31,12 @@ struct Devices: ParsableCommand {
   }
 
   private static func by(_ name: String?, _ writer: String?) -> String {
-    if let name { return " by “\(Console.printable(name))”" }
+    if let name { return " by \(Console.quoted(name))" }
     return writer.map { " by \(Console.printable(String($0.prefix(8))))" } ?? ""
   }
 
   /// The start of its key, and its name.
   static func title(_ device: DeviceInfo) -> String {
-    "\(Console.printable(String(device.writer.prefix(8))))  \(device.name.isEmpty ? "(no name)" : "“\(Console.printable(device.name))”")"
+    "\(Console.printable(String(device.writer.prefix(8))))  \(device.name.isEmpty ? "(no name)" : Console.quoted(device.name))"
   }
 }

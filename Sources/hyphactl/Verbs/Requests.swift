@@ -81,6 +81,6 @@ struct Requests: ParsableCommand {
 
   /// Short id and name.
   static func title(_ request: RequestInfo) -> String {
-    "\(Console.printable(String(request.id.prefix(8))))  “\(Console.printable(request.name))”"
+    "\(Console.printable(String(request.id.prefix(8))))  \(Console.quoted(request.name))"
   }
 }

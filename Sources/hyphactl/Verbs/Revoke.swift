@@ -42,7 +42,7 @@ struct Revoke: ParsableCommand {
         : try daemon.call(DevicesRevoke.self, .init(device: found.writer))
       if shared.json { return try Console.printJSON(device) }
       Console.note(
-        "“\(Console.printable(device.name))” \(undo ? "may write again." : "may write no longer.")")
+        "\(Console.quoted(device.name)) \(undo ? "may write again." : "may write no longer.")")
     }
   }
 }

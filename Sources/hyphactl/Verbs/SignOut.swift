@@ -40,8 +40,9 @@ struct SignOut: ParsableCommand {
     switch status.role {
     case .origin:
       """
-      Without its keys, this device can no longer post, approve or revoke. Only the passphrase gives them back: make sure \
-      that you have it, or that another device may write.
+      Without its keys, this device can no longer post, approve or revoke. To write again, it has to sign in as a new \
+      device and be approved by another one: make sure that there is one. If not, only the passphrase helps, on a node \
+      that holds no hypha yet.
       """
     case .uninitialised, .alwaysOn, .authorised, .reader, .revoked:
       """
