@@ -26,6 +26,7 @@ let package = Package(
   targets: [
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+    .target(name: "CWipe"),
     .target(name: "Hypercore", dependencies: ["CSodium"], swiftSettings: swiftSettings),
     .target(name: "Hyperdb", dependencies: ["Hypercore", "CSodium"], swiftSettings: swiftSettings),
     .target(name: "Hypha", dependencies: ["Hyperdb", "CSodium"], swiftSettings: swiftSettings),
@@ -33,7 +34,7 @@ let package = Package(
     .target(
       name: "HyphaDaemonCore",
       dependencies: [
-        "Hypercore", "Hyperdb", "Hypha", "HyphaControlAPI", "CSystemd",
+        "Hypercore", "Hyperdb", "Hypha", "HyphaControlAPI", "CSystemd", "CWipe",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),

@@ -84,6 +84,7 @@ extension Node: ControlService {
   public func generatePassphrase(
     _ params: PassphraseGenerate.Params
   ) async throws(ControlError) -> PassphraseGenerate.Result {
+    wipeFreedMemory()
     let passphrase = Passphrase(randomWords: params.words ?? HyphaLimits.passphraseWords.lowerBound)
     return PassphraseGenerate.Result(
       passphrase: Secret(passphrase.reveal()), words: passphrase.wordCount,

@@ -1,4 +1,5 @@
 import CSodium
+import CWipe
 import Glibc
 import Hypercore
 import Hyperdb
@@ -14,6 +15,8 @@ public import NIOCore
 public actor Node {
   /// Carries the devices' sealed messages.
   static let extensionName = "secure-ephemeral"
+  /// Milliseconds for which memory is overwritten as it is given back, after a passphrase was about.
+  private static let wipeInterval: Int64 = 10_000
   /// Milliseconds between two syncs of blocks that arrive.
   private static let syncInterval: Int64 = 100
   /// Events that are recorded for posts that arrived together; the first copy of a long hypha is no news.
@@ -53,6 +56,8 @@ public actor Node {
   private var flushScheduled = false
   private var lastFlush: Int64 = 0
   private var ticking: RepeatedTask?
+  /// Until when memory is overwritten as it is given back, on the monotonic clock.
+  private var wipesUntil: Int64 = 0
   var isServing = false
   private(set) var isStopping = false
 
@@ -110,6 +115,7 @@ public actor Node {
 
   /// Opens what is in the state folder.
   public func open() throws(NodeError) {
+    wipeFreedMemory()
     try files.prepareSecrets()
     if let record = try files.readRecord() {
       try finishSignOut(record)
@@ -505,7 +511,16 @@ public actor Node {
     }
   }
 
+  /// Has memory overwritten as it is given back, for a while: texts of a passphrase are copied by all that reads them.
+  func wipeFreedMemory() {
+    wipesUntil = monotonic + Self.wipeInterval
+    cwipe_set(true)
+  }
+
   private func tick() {
+    // A node that has its keys takes no passphrase, and has better things to do.
+    let takesPassphrase = record == nil || record?.role == .reader && record?.writer == nil
+    if takesPassphrase { wipeFreedMemory() } else if monotonic > wipesUntil { cwipe_set(false) }
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()

@@ -1,0 +1,79 @@
+import FoundationEssentials
+import Glibc
+import HyphaControlAPI
+import Testing
+
+/// What a daemon's memory holds, read as a debugger would.
+@Suite(.timeLimit(.minutes(3))) struct MemoryTests {
+  /// How often each text is in the memory that a process can write to.
+  private func count(_ texts: [String], in pid: pid_t) throws -> [Int] {
+    let file = open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { throw HarnessError("memory of \(pid): \(String(cString: strerror(errno)))") }
+    defer { close(file) }
+    var counts = [Int](repeating: 0, count: texts.count)
+    for line in try String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8).split(separator: "\n") {
+      let fields = line.split(separator: " ")
+      let ends = fields[0].split(separator: "-").compactMap { Int($0, radix: 16) }
+      guard ends.count == 2, fields[1].hasPrefix("rw") else { continue }
+      var memory = [UInt8](repeating: 0, count: ends[1] - ends[0])
+      guard pread(file, &memory, memory.count, off_t(ends[0])) == memory.count else { continue }
+      for (place, text) in texts.enumerated() {
+        let needle = Array(text.utf8)
+        memory.withUnsafeBytes { memory in
+          guard var from = memory.baseAddress, memory.count > needle.count else { return }
+          let end = from + memory.count - needle.count
+          while from < end, let found = memchr(from, Int32(needle[0]), end - from) {
+            if memcmp(found, needle, needle.count) == 0 { counts[place] += 1 }
+            from = UnsafeRawPointer(found) + 1
+          }
+        }
+      }
+    }
+    return counts
+  }
+
+  /// Any three words in a row of the passphrase.
+  private var parts: [String] {
+    let words = String(decoding: HyphactlTests.passphrase, as: UTF8.self).split(
+      whereSeparator: \.isWhitespace)
+    return (0..<words.count - 2).map { words[$0..<$0 + 3].joined(separator: " ") }
+  }
+
+  private func expectNone(in node: TestNode) async throws {
+    let pid = try #require(node.daemon?.pid)
+    // The last answer is on its way before the memory of its request is given back.
+    let counts = try await eventually("the passphrase stays in the daemon's memory") {
+      let counts = try count(parts + [node.folder.path], in: pid)
+      return counts.dropLast().allSatisfy { $0 == 0 } ? counts : nil
+    }
+    // That it looks at the right memory.
+    #expect(counts.last ?? 0 > 0)
+  }
+
+  @Test func aPassphraseDoesNotStayInMemory() async throws {
+    let laptop = try await HyphactlTests.fresh()
+    let pid = try #require(laptop.daemon?.pid)
+    let made = try await laptop.ctl(
+      "init", "--domain", "example.org", "--passphrase-file", "-", input: HyphactlTests.passphrase)
+    #expect(made.status == 0)
+    try await expectNone(in: laptop)
+    _ = try await laptop.ctl("post", "a text that everybody may see, and that memory holds")
+    #expect(try count(["a text that everybody may see"], in: pid)[0] > 0)
+
+    let phone = try await HyphactlTests.fresh()
+    for domain in ["example.com", "example.org"] {
+      let signedIn = try await phone.ctl(
+        "sign-in", "http://127.0.0.1:\(laptop.port)", "--domain", domain, "--passphrase-file", "-",
+        input: HyphactlTests.passphrase)
+      #expect(signedIn.status == (domain == "example.org" ? 0 : 1), "\(signedIn)")
+      try await expectNone(in: phone)
+    }
+    // A new one, which the daemon makes up.
+    let generated = try phone.client().call(PassphraseGenerate.self, .init()).passphrase.text
+    let words = generated.split(separator: " ")
+    let phonePID = try #require(phone.daemon?.pid)
+    try await eventually("a generated passphrase stays in the daemon's memory") {
+      try count([words.prefix(3).joined(separator: " ")], in: phonePID)[0] == 0 ? true : nil
+    }
+  }
+}
