@@ -272,7 +272,7 @@ struct SignInFlowTests {
     }
     try await phone.kill()
     // What the server keeps outlives it.
-    try await server.stop()
+    try await server.kill()
     try await server.start()
     #expect(try status(server).sealedMessages == 1)
     try await laptop.start()
@@ -464,6 +464,46 @@ struct SignInFlowTests {
     try await expectAuthorised(phone)
     #expect(try status(phone).writer != writer)
     try await expectTexts(["from the phone"], on: [phone])
+  }
+
+  @Test("The origin signs out, and comes back as a device that another one approves")
+  func originSignsOut() async throws {
+    let home = try await home()
+    let phone = try await member("phone", of: home, by: home.laptop)
+    _ = try post("from the origin", on: home.laptop)
+    try await expectTexts(["from the origin"], on: [home.server, phone])
+    let origin = try #require(try status(home.laptop).writer)
+    let out = try await home.laptop.ctl("sign-out", "--yes")
+    #expect(out.status == 0 && out.stderr.contains("passphrase"), "\(out.stderr)")
+    #expect(try status(home.laptop).role == .reader && status(home.laptop).writer == nil)
+    #expect(try await home.laptop.ctl("post", "no").status == 1)
+    #expect(try await home.laptop.ctl("revoke", "phone", "--yes").status == 1)
+    try await home.laptop.kill()
+    try await home.laptop.start()
+    #expect(try status(home.laptop).role == .reader)
+
+    // Two at a time: one of them is refused, and no harm is done.
+    let socket = home.laptop.socket
+    let params = NodeSignIn.Params(
+      address: "http://127.0.0.1:\(home.server.port)",
+      passphrase: Secret(String(decoding: HyphactlTests.passphrase, as: UTF8.self)), domain: "Example.ORG.",
+      deviceName: "laptop again")
+    let results: [NodeSignIn.Result] = await withTaskGroup(of: NodeSignIn.Result?.self) { group in
+      for _ in 0..<2 {
+        group.addTask { try? ControlClient(path: socket).call(NodeSignIn.self, params) }
+      }
+      return await group.reduce(into: []) { if let result = $1 { $0.append(result) } }
+    }
+    #expect(results.count == 1)
+    let own = try #require(results.first)
+    #expect(try own.writer != origin && own.writer == status(home.laptop).writer)
+    #expect(try status(home.laptop).domain == "example.org")
+    try await request(own.request.id, on: phone)
+    #expect(try await phone.ctl("approve", own.request.words, "--yes").status == 0)
+    try await expectAuthorised(home.laptop)
+    _ = try post("from the laptop again", on: home.laptop)
+    try await expectTexts(
+      ["from the origin", "from the laptop again"], on: [home.server, phone, home.laptop])
   }
 
   // MARK: - An always-on node that is not to be trusted
