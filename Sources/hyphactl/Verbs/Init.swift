@@ -8,7 +8,8 @@ struct Init: ParsableCommand {
     discussion: """
       With --domain, makes this the origin node: a passphrase is generated and shown once, or taken from a file. With \
       --hyphalink, makes this an always-on node, which keeps and serves a hypha but cannot write to it; with --writer too, \
-      a device with a writer of its own, which can post once another device has authorised it.
+      a device with a writer of its own, which can post once another device has authorised it. A passphrase that has made a \
+      hypha already belongs into “hyphactl sign-in”: two nodes that are both the origin contradict each other.
       """)
 
   @OptionGroup var shared: SharedOptions
