@@ -85,18 +85,24 @@ extension Hyperdb {
     }
   }
 
+  /// Finds what one writer says; a trie that leads astray says nothing.
   private func look(at writer: Writer<Storage>, _ path: KeyPath, _ rule: CutoffRule) throws(HyperdbError) {
-    let newest = try node(Pointer(writer: writer.number, seq: writer.complete - 1))
-    let snapshot = Snapshot(everythingIn: self, [newest])
-    let pointers = Set(try snapshot.find(path).map { $0.pointer })
-    if let view = writer.view, view.pointers == pointers {
-      writer.view?.complete = writer.complete
-      return
+    do throws(HyperdbError) {
+      let newest = try node(Pointer(writer: writer.number, seq: writer.complete - 1))
+      let snapshot = Snapshot(everythingIn: self, [newest])
+      let pointers = Set(try snapshot.find(path).map { $0.pointer })
+      if let view = writer.view, view.pointers == pointers {
+        writer.view?.complete = writer.complete
+        return
+      }
+      var nodes: [TrieNode] = []
+      var iterator = TrieIterator(snapshot, prefix: rule.prefix)
+      while let group = try iterator.next() { nodes += group }
+      writer.view = View(complete: writer.complete, pointers: pointers, nodes: nodes)
+    } catch {
+      guard error.code == .badEntry else { throw error }
+      writer.view = View(complete: writer.complete, pointers: [], nodes: [])
     }
-    var nodes: [TrieNode] = []
-    var iterator = TrieIterator(snapshot, prefix: rule.prefix)
-    while let group = try iterator.next() { nodes += group }
-    writer.view = View(complete: writer.complete, pointers: pointers, nodes: nodes)
   }
 
   /// Cuts off from the start whom no entry that counts names.
@@ -127,7 +133,9 @@ extension Hyperdb {
     while !isSettled {
       isSettled = true
       for writer in writers where ends[writer.number] > 1 {
-        let newest = try node(Pointer(writer: writer.number, seq: ends[writer.number] - 1))
+        guard let newest = try readable(Pointer(writer: writer.number, seq: ends[writer.number] - 1)) else {
+          continue
+        }
         for (number, seen) in newest.clock.enumerated() where seen > ends[number] {
           let end = min(seen, writers[number].complete)
           if end > ends[number] {
@@ -149,13 +157,7 @@ extension Hyperdb {
       for writer in writers {
         let end = min(limits[writer.number], writer.held)
         guard end > 1 else { continue }
-        let newest: TrieNode
-        do throws(HyperdbError) {
-          newest = try node(Pointer(writer: writer.number, seq: end - 1))
-        } catch {
-          if error.code == .badEntry { continue }
-          throw error
-        }
+        guard let newest = try readable(Pointer(writer: writer.number, seq: end - 1)) else { continue }
         for (number, seen) in newest.clock.enumerated() where seen > limits[number] {
           guard writers[number].cutoff != nil else { continue }
           limits[number] = seen

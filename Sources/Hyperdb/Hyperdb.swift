@@ -227,22 +227,29 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   private func isMet(
     _ writer: Writer<Storage>, _ end: UInt64, _ counts: [UInt64]
   ) throws(HyperdbError) -> Bool {
-    do throws(HyperdbError) {
-      let node = try node(Pointer(writer: writer.number, seq: end - 1))
-      // A header says nothing, so it need not be here.
-      for (number, seen) in node.clock.enumerated() where seen > max(counts[number], 1) { return false }
-      return true
-    } catch {
-      if error.code == .badEntry { return false }
+    guard let node = try readable(Pointer(writer: writer.number, seq: end - 1)) else { return false }
+    // A header says nothing, so it need not be here.
+    for (number, seen) in node.clock.enumerated() where seen > max(counts[number], 1) { return false }
+    return true
+  }
+
+  /// - Returns: `nil` for an entry that cannot be read.
+  func readable(_ pointer: Pointer) throws(HyperdbError) -> TrieNode? {
+    do throws(HyperdbError) { return try node(pointer) } catch {
+      if error.code == .badEntry { return nil }
       throw error
     }
   }
 
   /// The newest entries that no other has seen.
-  private func newest() throws(HyperdbError) -> [TrieNode] {
+  ///
+  /// - Parameter ignored: a writer whose own are left out.
+  private func newest(without ignored: Int? = nil) throws(HyperdbError) -> [TrieNode] {
     var newest: [TrieNode] = []
-    for writer in writers where writer.visible > 1 {
-      newest.append(try node(Pointer(writer: writer.number, seq: writer.visible - 1)))
+    for writer in writers where writer.visible > 1 && writer.number != ignored {
+      if let node = try readable(Pointer(writer: writer.number, seq: writer.visible - 1)) {
+        newest.append(node)
+      }
     }
     return newest.filter { node in !newest.contains { $0.hasSeen(node) } }
   }
@@ -345,11 +352,15 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// Carries out changes, one after the other, under one signature; all of them or, where it throws, none.
   ///
+  /// - Parameter ignored: a writer whose newest entries are not taken note of, as if they had not come yet: what a trie that
+  ///   leads astray keeps from being written is written without it.
   /// - Returns: the entries' blocks in ``local``.
   /// - Throws: `.notWritable`, `.notAuthorized` or `.behind` where this node cannot write, `.exists` where a key to
-  ///   be created is set, `.tooLarge`.
+  ///   be created is set, `.tooLarge`, `.badEntry`.
   @discardableResult
-  public func batch(_ changes: [Change]) throws(HyperdbError) -> Range<UInt64> {
+  public func batch(_ changes: [Change], ignoring ignored: PublicKey? = nil) throws(HyperdbError) -> Range<
+    UInt64
+  > {
     let own = try writer()
     var entries: [StoredEntry] = []
     var isCreation: [Bool] = []
@@ -357,7 +368,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       entries.append(try Self.stored(change))
       if case .create = change { isCreation.append(true) } else { isCreation.append(false) }
     }
-    return try write(entries, as: own, isCreation: isCreation)
+    return try write(entries, as: own, isCreation: isCreation, ignoring: ignored.flatMap { numbers[$0] })
   }
 
   /// This node's own writer, if it may write now.
@@ -383,13 +394,17 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   }
 
   private func write(
-    _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool]
+    _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool], ignoring ignored: Int? = nil
   ) throws(HyperdbError) -> Range<UInt64> {
     let first = own.feed.length
     guard !entries.isEmpty else { return first..<first }
     let feeds = feedList(of: own, seq: first)
     var clock = writers.map { $0.visible }
     var heads = heads
+    if let ignored, ignored != own.number {
+      heads = try newest(without: ignored)
+      clock[ignored] = heads.reduce(0) { max($0, ignored < $1.clock.count ? $1.clock[ignored] : 0) }
+    }
     var blocks: [[UInt8]] = []
     pending = (own.number, first, [])
     defer { pending = nil }
@@ -414,7 +429,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       blocks.append(entry.encoded)
     }
     // A change that could cut somebody off is looked at like one from another writer.
-    if let rule { isStale = entries.contains { $0.key.starts(with: rule.prefix) } }
+    isStale = ignored != nil
+    if let rule, entries.contains(where: { $0.key.starts(with: rule.prefix) }) { isStale = true }
     try append(blocks, to: own.feed)
     for node in pending?.nodes ?? [] { cache.keep(node) }
     own.appended(feeds)

@@ -50,7 +50,9 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       }
       if (2...HyperdbLimits.bucketPointers).contains(end - start) {
         var nodes: [TrieNode] = []
-        for item in items[start..<end] { nodes.append(try database.node(item.pointer)) }
+        for item in items[start..<end] {
+          if let node = try database.readable(item.pointer) { nodes.append(node) }
+        }
         let isEnd = items[start].value == KeyPath.terminator
         TrieNode.removeSeen(&nodes) { !isEnd || $0.key == $1.key }
         let (position, value) = (items[start].position, items[start].value)
@@ -86,7 +88,9 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
             others.append(item.pointer)
           }
           // At the end of the path are other keys with the same hash, and older entries of this key.
-          if value == KeyPath.terminator, item.value == value, try database.node(item.pointer).key != key {
+          if value == KeyPath.terminator, item.value == value,
+            let node = try database.readable(item.pointer), node.key != key
+          {
             push(item.pointer, value: value, at: position)
           }
         }
@@ -95,22 +99,35 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       if headValue == value && (headValue != KeyPath.terminator || head.key == key) { continue }
       push(head.pointer, value: headValue, at: position)
       guard let first else { return }
-      head = try database.node(first, at: position, value: value, allowance: &allowance)
+      var forks: [TrieNode] = []
+      for pointer in CollectionOfOne(first) + others {
+        if let node = try reached(pointer, value: value, at: position) { forks.append(node) }
+      }
       if !others.isEmpty {
         isForked = true
-        var forks = [head]
-        for pointer in others {
-          forks.append(try database.node(pointer, at: position, value: value, allowance: &allowance))
-        }
         if !keepsAll, forks.count <= HyperdbLimits.bucketPointers, value != KeyPath.terminator {
           TrieNode.removeSeen(&forks) { _, _ in true }
         }
-        head = forks[0]
-        for fork in forks.dropFirst() { waiting.append((fork, position + 1)) }
       }
+      guard let next = forks.first else { return }
+      head = next
+      for fork in forks.dropFirst() { waiting.append((fork, position + 1)) }
       guard visited.isNew(head, position + 1, others: !waiting.isEmpty) else { return }
       cursor = Trie.Cursor(head.trie)
     }
+  }
+
+  /// - Returns: `nil` where a trie leads astray: nothing of what its writer claims to be there is taken over.
+  private mutating func reached(
+    _ pointer: Pointer, value: UInt8, at position: Int
+  ) throws(HyperdbError) -> TrieNode? {
+    guard allowance > 0 else {
+      throw database.writers[pointer.writer].bad(pointer.seq, "is behind too many others")
+    }
+    allowance -= 1
+    guard let node = try database.readable(pointer), position < node.path.count, node.path[position] == value
+    else { return nil }
+    return node
   }
 
   private mutating func push(_ pointer: Pointer, value: UInt8, at position: Int) {

@@ -333,8 +333,14 @@ extension Hypha {
       throw HyphaError(
         .isOrigin, "the origin cannot be revoked: whoever has the passphrase has the hypha")
     }
+    let change = Hyperdb<Storage>.Change.put(
+      key: DeviceRecord.revocationKey(of: writer), value: DeviceRecord.encodeRevocation(time: now))
     do throws(HyperdbError) {
-      try database.put(DeviceRecord.revocationKey(of: writer), DeviceRecord.encodeRevocation(time: now))
+      do throws(HyperdbError) { try database.batch([change]) } catch {
+        // Its entries must not keep it from being revoked.
+        guard error.code == .badEntry else { throw error }
+        try database.batch([change], ignoring: writer)
+      }
     } catch {
       throw HyphaError(error)
     }

@@ -30,9 +30,9 @@ struct HostileWriterTests {
       _ = try hostile.append(Writer<MemoryStorage>.header)
     }
 
-    func open() throws {
+    func open(cutoffs: CutoffRule? = nil) throws {
       let store = store
-      database = try Database(source: store.feed(try #require(store.own))) {
+      database = try Database(source: store.feed(try #require(store.own)), cutoffs: cutoffs) {
         [unowned self] (key) throws(HyperdbError) in
         opened.append(key)
         if key == hostile.key { return hostile }
@@ -59,6 +59,36 @@ struct HostileWriterTests {
       try database.put("more", [2])
       #expect(try database.list().map { $0[0].keyText }.sorted() == ["kept", "more"])
     }
+  }
+
+  @Test("whose trie leads astray below what a rule goes by is not asked, and whom it cuts off at nonsense is")
+  func astray() throws {
+    let scene = try Scene()
+    let hostile = scene.hostile.key
+    var heard = 0
+    try scene.open(
+      cutoffs: CutoffRule(prefix: "rule/") { entries, _ in
+        heard = entries.count
+        return heard > 0 ? [hostile: Cutoff(block: 2)] : [:]
+      })
+    let sought = KeyPath(Array("rule/".utf8)[...], terminated: false)
+    let keys = (0..<100).map { "harm\($0)" }
+    let other = try #require(
+      keys.first { KeyPath(Array($0.utf8)[...], terminated: true)[0] != sought[0] })
+    try scene.write(other, clock: [1, 2], feeds: scene.feeds, inflate: 1)
+    let list = FeedList(seq: 1, keys: scene.feeds, writers: [0, 1])
+    let astray = Trie([.init(position: 0, value: sought[0], pointer: Pointer(writer: 1, seq: 1))], list)
+    try scene.write(other, clock: [1, 3], feeds: [], inflate: 1, trie: astray)
+    #expect(try scene.database.get("kept").map(\.value) == [[1]])
+    #expect(try scene.database.visibleLength(of: hostile) == 3 && heard == 0)
+    // Written without it as well as over it.
+    try scene.database.batch([.put(key: "rule", value: [1])], ignoring: hostile)
+    #expect(try scene.database.visibleLength(of: hostile) == 3)
+    // From another writer the rule hears, and the cut is before the entry that leads astray.
+    try scene.database.put("rule/one", [1])
+    #expect(try scene.database.get(other).map(\.seq) == [1] && heard == 1)
+    #expect(try scene.database.cutoff(of: hostile) == Cutoff(block: 2))
+    #expect(try scene.database.get("kept").map(\.value) == [[1]])
   }
 
   private func keys(_ count: Int) -> [PublicKey] {
