@@ -29,6 +29,7 @@ run: build ## Start a node in the foreground, its state in .run/. A second one: 
 
 # The tests start the programs that the same build made. `swift test` is last: its last line is the count.
 test: setup lint check ## Build, check and test everything.
+	@scripts/setup test
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build
 

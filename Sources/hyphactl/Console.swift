@@ -47,22 +47,21 @@ enum Console {
   /// - Parameter hidden: what is typed is not shown.
   /// - Returns: the line, or `nil` at the end of input.
   static func ask(_ question: String, hidden: Bool = false) -> String? {
-    var before = termios()
-    let hides = hidden && tcgetattr(STDIN_FILENO, &before) == 0
-    if hides {
-      var quiet = before
-      quiet.c_lflag &= ~tcflag_t(ECHO)
-      tcsetattr(STDIN_FILENO, TCSAFLUSH, &quiet)
+    let bytes = Array(question.utf8)
+    guard hidden else {
+      write(bytes, to: STDERR_FILENO)
+      return readLine(strippingNewline: true)
     }
-    defer {
-      if hides {
-        tcsetattr(STDIN_FILENO, TCSAFLUSH, &before)
-        write([UInt8(ascii: "\n")], to: STDERR_FILENO)
-      }
+    while true {
+      // Silent before the question shows: whoever sees it may type.
+      let silent = SilentTerminal()
+      write(bytes, to: STDERR_FILENO)
+      let answer = silent.readLine()
+      write([UInt8(ascii: "\n")], to: STDERR_FILENO)
+      guard let signal = silent.restore() else { return answer }
+      // Ends or stops the program; after a stop, or where it is ignored, the question is still open.
+      raise(signal)
     }
-    // Last, so that an answer that follows it at once is hidden, too.
-    write(Array(question.utf8), to: STDERR_FILENO)
-    return readLine(strippingNewline: true)
   }
 
   /// Asks a question of yes or no on the terminal; anything but yes is no.

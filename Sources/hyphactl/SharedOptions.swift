@@ -4,7 +4,7 @@ import HyphaControlAPI
 
 /// What every verb takes.
 struct SharedOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Path of the daemon's control socket.", valueName: "path"))
+  @Option(help: ArgumentHelp("Path of the daemon's control socket.", valueName: "path"), completion: .file())
   var socket = getenv("HYPHA_SOCKET").map { String(cString: $0) } ?? "/run/hyphad/control.sock"
 
   @Flag(help: "Print JSON.")

@@ -88,27 +88,44 @@ final class Running {
   ///   - program: a path.
   ///   - input: its standard input; empty if not given.
   ///   - environment: added to this process's own; `nil` removes a variable.
+  ///   - terminal: where it reads from, instead of `input`, and where its messages go.
+  ///   - use: what else the terminal is to it.
   init(
-    _ program: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:]
+    _ program: String, _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],
+    terminal: PseudoTerminal? = nil, use: PseudoTerminal.Use = .messages
   ) throws {
     folder = try TemporaryFolder()
     let stdin = try folder.write("stdin", input)
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
-    posix_spawn_file_actions_addopen(&actions, 0, stdin, O_RDONLY, 0)
+    if let terminal {
+      let flags = use == .session ? O_RDWR : O_RDWR | O_NOCTTY
+      posix_spawn_file_actions_addopen(&actions, 0, terminal.path, flags, 0)
+    } else {
+      posix_spawn_file_actions_addopen(&actions, 0, stdin, O_RDONLY, 0)
+    }
     posix_spawn_file_actions_addopen(&actions, 1, "\(folder.path)/stdout", O_WRONLY | O_CREAT, 0o600)
-    posix_spawn_file_actions_addopen(&actions, 2, "\(folder.path)/stderr", O_WRONLY | O_CREAT, 0o600)
-    // Test runners may ignore SIGPIPE or block signals; a program starts with neither.
+    if terminal == nil {
+      posix_spawn_file_actions_addopen(&actions, 2, "\(folder.path)/stderr", O_WRONLY | O_CREAT, 0o600)
+    } else {
+      posix_spawn_file_actions_adddup2(&actions, 0, 2)
+      if use != .messages { posix_spawn_file_actions_adddup2(&actions, 0, 1) }
+    }
+    // Test runners may ignore or block signals; a program starts with neither.
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
     var signals = sigset_t()
     sigemptyset(&signals)
     posix_spawnattr_setsigmask(&attributes, &signals)
-    sigaddset(&signals, SIGPIPE)
+    for signal in [SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU] {
+      sigaddset(&signals, signal)
+    }
     posix_spawnattr_setsigdefault(&attributes, &signals)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
+    var flags = POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF
+    if use == .session { flags |= 0x80 }  // POSIX_SPAWN_SETSID, which Glibc shows to GNU programs only.
+    posix_spawnattr_setflags(&attributes, Int16(flags))
 
     var variables = ProcessInfo.processInfo.environment
     for (name, value) in environment { variables[name] = value }
@@ -294,11 +311,13 @@ final class TestNode {
 
   /// Starts a `hyphactl` that goes on running.
   func startCtl(
-    _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:]
+    _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],
+    terminal: PseudoTerminal? = nil
   ) throws -> Running {
     var environment = environment
     if environment["HYPHA_SOCKET"] == nil { environment["HYPHA_SOCKET"] = .some(socket) }
-    return try Running(try Programs.path("hyphactl"), arguments, input: input, environment: environment)
+    return try Running(
+      try Programs.path("hyphactl"), arguments, input: input, environment: environment, terminal: terminal)
   }
 }
 

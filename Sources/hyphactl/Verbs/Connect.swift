@@ -16,7 +16,8 @@ struct Connect: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Claim the node with the setup code in a file, or on standard input for “-”.", valueName: "file"))
+      "Claim the node with the setup code in a file, or on standard input for “-”.", valueName: "file"),
+    completion: .file())
   var setupCodeFile: String?
 
   func run() throws {

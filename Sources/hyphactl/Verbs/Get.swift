@@ -15,7 +15,7 @@ struct Get: ParsableCommand {
   @Argument(help: "The key, such as profile/name.")
   var key: String
 
-  @Option(help: ArgumentHelp("Write the value to this file.", valueName: "file"))
+  @Option(help: ArgumentHelp("Write the value to this file.", valueName: "file"), completion: .file())
   var file: String?
 
   @Flag(help: "Show every value that stands beside the others, with its writer.")

@@ -20,12 +20,14 @@ struct Init: ParsableCommand {
   var domain: String?
 
   @Option(
-    help: ArgumentHelp("Take the passphrase from a file, or from standard input for “-”.", valueName: "file"))
+    help: ArgumentHelp("Take the passphrase from a file, or from standard input for “-”.", valueName: "file"),
+    completion: .file())
   var passphraseFile: String?
 
   @Option(
     help: ArgumentHelp(
-      "Generate the passphrase, and write it to a new file that only you can read.", valueName: "file"))
+      "Generate the passphrase, and write it to a new file that only you can read.", valueName: "file"),
+    completion: .file())
   var generatePassphraseTo: String?
 
   @Option(help: ArgumentHelp("Keep this hypha, which exists.", valueName: "key"))

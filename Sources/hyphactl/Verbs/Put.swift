@@ -19,7 +19,8 @@ struct Put: ParsableCommand {
   var value: String?
 
   @Option(
-    help: ArgumentHelp("Take the value from a file, or from standard input for “-”.", valueName: "file"))
+    help: ArgumentHelp("Take the value from a file, or from standard input for “-”.", valueName: "file"),
+    completion: .file())
   var file: String?
 
   @Flag(help: "Refuse if the key is set.")

@@ -23,7 +23,8 @@ struct SignIn: ParsableCommand {
   var domain: String?
 
   @Option(
-    help: ArgumentHelp("Take the passphrase from a file, or from standard input for “-”.", valueName: "file"))
+    help: ArgumentHelp("Take the passphrase from a file, or from standard input for “-”.", valueName: "file"),
+    completion: .file())
   var passphraseFile: String?
 
   @Option(help: ArgumentHelp("This device's name; the host's if not given.", valueName: "name"))
