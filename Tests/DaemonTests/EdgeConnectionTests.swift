@@ -205,6 +205,19 @@ import Testing
       try await trusting.connect(to: try ReplicationURL("wss://127.0.0.1:\(port)"))
     }
     #expect(misnamed?.context.contains("not valid for its name") == true, "\(misnamed?.context ?? "")")
+
+    // So it is where a hyphalink is looked up.
+    node.state.withLock { $0.dat = WellKnownDat(key: Edge.key, ttl: 0) }
+    func found(_ connector: ReplicationConnector, _ address: String) async throws(LookupError) -> PublicKey {
+      try await WellKnownLookup(connector).key(of: HyphaAddress(address))
+    }
+    #expect(try await found(trusting, "https://localhost:\(port)") == Edge.key)
+    let unproved = await #expect(throws: LookupError.self) { try await found(stranger, "localhost:\(port)") }
+    #expect(unproved?.context.contains("certificate is not trusted") == true, "\(unproved?.context ?? "")")
+    let other = await #expect(throws: LookupError.self) {
+      try await found(trusting, "https://127.0.0.1:\(port)")
+    }
+    #expect(other?.context.contains("not valid for its name") == true, "\(other?.context ?? "")")
     try await channel.close()
   }
 }

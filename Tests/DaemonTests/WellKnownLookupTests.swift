@@ -8,32 +8,43 @@ import Testing
 
 /// Asking an address which hypha it has.
 @Suite(.timeLimit(.minutes(1))) struct WellKnownLookupTests {
-  /// Answers every connection with the same bytes.
+  /// Answers every connection with the same bytes; those that go on, with one byte after the other.
   private final class Answerer: Sendable {
     private final class Handler: ChannelInboundHandler {
       typealias InboundIn = ByteBuffer
       typealias OutboundOut = ByteBuffer
       private let answer: ByteBuffer
+      private let goesOn: Bool
+      private var trickle: RepeatedTask?
 
-      init(_ answer: ByteBuffer) {
+      init(_ answer: ByteBuffer, goesOn: Bool) {
         self.answer = answer
+        self.goesOn = goesOn
       }
 
       func channelRead(context: ChannelHandlerContext, data _: NIOAny) {
         context.writeAndFlush(wrapOutboundOut(answer), promise: nil)
-        context.close(promise: nil)
+        guard goesOn else { return context.close(promise: nil) }
+        let (context, interval) = (
+          NIOLoopBound(context, eventLoop: context.eventLoop), TimeAmount.milliseconds(20)
+        )
+        trickle = context.value.eventLoop.scheduleRepeatedTask(initialDelay: interval, delay: interval) { _ in
+          context.value.writeAndFlush(NIOAny(ByteBuffer(string: "x")), promise: nil)
+        }
       }
+
+      func channelInactive(context _: ChannelHandlerContext) { trickle?.cancel() }
     }
 
     private let channel: any Channel
     let port: Int
 
-    init(_ answer: String) async throws {
+    init(_ answer: String, goesOn: Bool = false) async throws {
       let bytes = ByteBuffer(string: answer)
       channel = try await ServerBootstrap(group: Edge.group)
         .childChannelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
-            try channel.pipeline.syncOperations.addHandler(Handler(bytes))
+            try channel.pipeline.syncOperations.addHandler(Handler(bytes, goesOn: goesOn))
           }
         }
         .bind(host: "127.0.0.1", port: 0).get()
@@ -131,6 +142,25 @@ import Testing
   func refusesFiles(text: String) {
     #expect(WellKnownDat(file: Array(text.replacing("KEY", with: Edge.key.hex).utf8)) == nil)
     #expect(WellKnownDat(file: [0xFF, 0xFE]) == nil)
+  }
+
+  @Test(arguments: ["HTTP/1.1 200 OK\r\nContent-Length: 4000\r\n\r\n", "HTTP/1.1 200 OK\r\nX: ", ""])
+  func isNotHeldUpByASlowAnswer(start: String) async throws {
+    let server = try await Answerer(start, goesOn: true)
+    let hasty = WellKnownLookup(ReplicationConnector(group: Edge.group), patience: .milliseconds(300))
+    let error = await #expect(throws: LookupError.self) {
+      _ = try await hasty.key(of: HyphaAddress("http://127.0.0.1:\(server.port)"))
+    }
+    // What never begins as HTTP does is told before the time is over.
+    #expect(error?.context.contains(start.isEmpty ? "does not speak HTTP" : "no answer in time") == true)
+    try await server.stop()
+  }
+
+  @Test func saysThatAHostIsNotFound() async throws {
+    let error = await #expect(throws: LookupError.self) {
+      _ = try await lookup.key(of: HyphaAddress("no-such-host.invalid"))
+    }
+    #expect(error?.code == .unreachable && error?.context.contains("not found") == true)
   }
 
   @Test func saysWhatIsWrongWithAnAnswer() async throws {

@@ -83,11 +83,18 @@ public final class WellKnownLookup: Sendable {
   }
 
   private let connector: ReplicationConnector
+  /// For connecting, asking and the whole answer together, however slowly that comes.
+  private let patience: TimeAmount
   private let known = Mutex<[HyphaAddress: Known]>([:])
 
   /// - Parameter connector: its event loops and its TLS are used.
-  public init(_ connector: ReplicationConnector) {
+  public convenience init(_ connector: ReplicationConnector) {
+    self.init(connector, patience: .seconds(ReplicationLimits.openingSeconds))
+  }
+
+  init(_ connector: ReplicationConnector, patience: TimeAmount) {
     self.connector = connector
+    self.patience = patience
   }
 
   /// The public key of the hypha at an address.
@@ -126,9 +133,10 @@ public final class WellKnownLookup: Sendable {
   private func ask(_ address: HyphaAddress) async throws(LookupError) -> (status: Int, body: [UInt8]) {
     let loop = connector.group.next()
     let promise = loop.makePromise(of: (Int, [UInt8]).self)
-    let time = TimeAmount.seconds(ReplicationLimits.openingSeconds)
-    let timeout = loop.scheduleTask(in: time) { promise.fail(ChannelError.connectTimeout(time)) }
-    let bootstrap = ClientBootstrap(group: loop).connectTimeout(time)
+    let timeout = loop.scheduleTask(in: patience) { [patience] in
+      promise.fail(ChannelError.connectTimeout(patience))
+    }
+    let bootstrap = ClientBootstrap(group: loop).connectTimeout(patience)
       .channelInitializer { [connector] channel in
         channel.eventLoop.makeCompletedFuture {
           let pipeline = channel.pipeline.syncOperations
