@@ -109,6 +109,13 @@ extension Node: ControlService {
         .invalidParams, "give either a passphrase and a domain, or a hyphalink, with a writer or without",
         field: "passphrase")
     }
+    try become(record)
+    return NodeInitialise.Result(
+      hyphalink: record.hyphalink, role: record.role, writer: hypha?.database.local?.key.hex)
+  }
+
+  /// Opens what this node is from now on, and then says so on disk.
+  func become(_ record: NodeRecord) throws(ControlError) {
     do throws(NodeError) {
       try openHypha(record)
       try files.write(record)
@@ -120,8 +127,6 @@ extension Node: ControlService {
     logger.notice(
       "Initialised", metadata: ["role": "\(record.role.rawValue)", "hyphalink": "\(record.hyphalink)"])
     recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
-    return NodeInitialise.Result(
-      hyphalink: record.hyphalink, role: record.role, writer: hypha?.database.local?.key.hex)
   }
 
   /// An always-on node's, or with a writer a device's, whose secret key is kept.

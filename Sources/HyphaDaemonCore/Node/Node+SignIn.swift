@@ -1,0 +1,127 @@
+import Hypercore
+import Hypha
+public import HyphaControlAPI
+
+/// Signing in to a hypha as a new device, and out again.
+extension Node {
+  public func signIn(_ params: NodeSignIn.Params) async throws(ControlError) -> NodeSignIn.Result {
+    try checkMaySignIn(nil)
+    guard let lookup, let outgoing else {
+      throw ControlError(.stopping, "The daemon is starting or stopping.")
+    }
+    let name = try checkedDeviceName(params.deviceName)
+    let address: HyphaAddress
+    let key: PublicKey
+    do throws(LookupError) {
+      address = try HyphaAddress(params.address)
+      key = try await lookup.key(of: address)
+    } catch {
+      if error.code == .badAddress { throw ControlError(.invalidParams, error.context, field: "address") }
+      throw ControlError(.lookupFailed, error.context)
+    }
+    // Much may have happened meanwhile.
+    try checkMaySignIn(key)
+    let domain = try normalised(params.domain) ?? address.domain
+    let writer = KeyPair()
+    try keepSecrets(of: key, params.passphrase, domain: domain, writer)
+    let record = NodeRecord(
+      role: .reader, key: key.hex, domain: domain, deviceName: name,
+      writer: writer.publicKey.hex)
+    if hypha != nil { closeHypha(CloseReason(.goingAway, "This node signs in.")) }
+    try become(record)
+    let request = try makeRequest(params.lifetimeSeconds)
+    await outgoing.add(address.url)
+    try keepConnection(address.url)
+    return NodeSignIn.Result(hyphalink: record.hyphalink, writer: writer.publicKey.hex, request: request)
+  }
+
+  /// Derives the hypha's keys from a passphrase, and keeps the one that this device needs, with its own writer's.
+  private func keepSecrets(
+    of key: PublicKey, _ passphrase: Secret, domain: String, _ writer: borrowing KeyPair
+  ) throws(ControlError) {
+    let keys: HyphaKeys
+    do throws(HyphaError) { keys = try HyphaKeys(Passphrase(typed: passphrase.text), domain: domain) } catch {
+      throw Self.controlError(error)
+    }
+    guard keys.writer.publicKey == key else {
+      throw ControlError(
+        .wrongPassphrase,
+        "That is not the passphrase of this hypha, or it was made with another domain than \(domain).",
+        field: "passphrase")
+    }
+    do throws(NodeError) {
+      try files.writeWriter(writer)
+      try files.writeChannel(keys.channel)
+    } catch {
+      throw Self.controlError(error)
+    }
+  }
+
+  /// - Parameter key: of the hypha, once it is known.
+  private func checkMaySignIn(_ key: PublicKey?) throws(ControlError) {
+    guard let record else {
+      guard candidate == nil else {
+        throw ControlError(.alreadyInitialised, "This node is just being set up as an always-on node.")
+      }
+      return
+    }
+    guard record.role == .reader, record.writer == nil, key.map({ $0.hex == record.key }) ?? true else {
+      throw ControlError(
+        .alreadyInitialised,
+        record.writer == nil
+          ? "This node already keeps the hypha \(record.hyphalink), and keeps that one."
+          : "This device has signed in to \(record.hyphalink) already: “hyphactl sign-out” first.")
+    }
+  }
+
+  public func requestAgain(_ params: NodeRequestAgain.Params) async throws(ControlError) -> OwnRequestInfo {
+    guard record != nil else { throw Self.notInitialised }
+    return try makeRequest(params.lifetimeSeconds)
+  }
+
+  private func makeRequest(_ lifetimeSeconds: Int?) throws(ControlError) -> OwnRequestInfo {
+    guard let membership, let name = record?.deviceName else { throw Self.notInitialised }
+    let request: OwnRequest
+    do throws(HyphaError) {
+      request = try membership.request(
+        name: name, lifetime: lifetimeSeconds.map { Int64($0) * 1000 } ?? HyphaLimits.requestLifetime,
+        now: Self.now().milliseconds, random: Self.random(40))
+    } catch {
+      throw Self.controlError(error)
+    }
+    guard flushNow() else {
+      throw ControlError(.storageFailed, "The request could not be saved: see the daemon's log.")
+    }
+    return OwnRequestInfo(request)
+  }
+
+  public func signOut() async throws(ControlError) -> NodeSignOut.Result {
+    guard var record else { throw Self.notInitialised }
+    let writer = hypha?.database.local?.key
+    guard flushNow() else {
+      throw ControlError(.storageFailed, "The last changes could not be made durable.")
+    }
+    closeHypha(CloseReason(.goingAway, "This node signs out."))
+    if record.role != .alwaysOn { record.role = .reader }
+    record.writer = nil
+    do throws(NodeError) {
+      try files.write(record)
+      try finishSignOut(record)
+      try openHypha(record)
+    } catch {
+      fail(error)
+      throw Self.controlError(error)
+    }
+    logger.notice("Signed out", metadata: ["writer": "\(writer?.hex ?? "none")"])
+    recordEvent(.signedOut) { $0.hyphalink = record.hyphalink }
+    return NodeSignOut.Result(hyphalink: record.hyphalink, writer: writer?.hex)
+  }
+
+  /// Forgets the keys of a node whose record says that it has none.
+  func finishSignOut(_ record: NodeRecord) throws(NodeError) {
+    guard record.role != .origin, record.writer == nil else { return }
+    try files.removeSecrets()
+    try files.retireLocal()
+    if record.role == .reader { try files.removeMembership() }
+  }
+}
