@@ -43,11 +43,13 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   ///
   /// - Parameters:
   ///   - local: this node's own feed, authorised or not; not needed where that is `source`.
+  ///   - begins: an empty feed that is writable becomes a new one; without, its blocks are to come from elsewhere, and nothing
+  ///     can be written before.
   ///   - cutoffs: says where writers are cut off; nobody is, if there is none.
   ///   - openFeed: called for each writer but these two, as they become known.
   /// - Throws: `.notHyperdb` where a feed's first block is here and says otherwise.
   public init(
-    source: Feed<Storage>, local: Feed<Storage>? = nil, cutoffs: CutoffRule? = nil,
+    source: Feed<Storage>, local: Feed<Storage>? = nil, begins: Bool = true, cutoffs: CutoffRule? = nil,
     openFeed: @escaping FeedOpener
   ) throws(HyperdbError) {
     self.source = source
@@ -57,7 +59,9 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     let first = add(source, isAuthorized: true)
     var own = first
     if let local, local.key != source.key { own = add(local, isAuthorized: false) }
-    if own.feed.length == 0, own.feed.isWritable { try append([Writer<Storage>.header], to: own.feed) }
+    if begins, own.feed.length == 0, own.feed.isWritable {
+      try append([Writer<Storage>.header], to: own.feed)
+    }
     try checkHeader()
     // A writer goes on with its own numbering of the feeds.
     if own !== first {
@@ -385,7 +389,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       throw HyperdbError(
         .cutOff, "this node's writer \(local.key.hex) is cut off: what it writes does not count")
     }
-    guard own.visible == local.length else {
+    guard own.visible == local.length, local.length > 0 else {
       if local.length > 1 { _ = try node(Pointer(writer: number, seq: local.length - 1)) }
       throw HyperdbError(
         .behind, "entries that this node's own writer had seen are missing: they have to come back first")

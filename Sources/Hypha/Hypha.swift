@@ -15,13 +15,15 @@ public final class Hypha<Storage: RandomAccessStorage> {
   /// - Parameters:
   ///   - source: the feed that names the hypha.
   ///   - local: this node's own feed, authorised or not; not needed where that is `source`.
+  ///   - begins: see ``Hyperdb``; without, this node's own feed is to come from elsewhere.
   ///   - openFeed: called for each further feed as it becomes known that its writer is authorised.
   public init(
-    source: Feed<Storage>, local: Feed<Storage>? = nil, openFeed: @escaping Hyperdb<Storage>.FeedOpener
+    source: Feed<Storage>, local: Feed<Storage>? = nil, begins: Bool = true,
+    openFeed: @escaping Hyperdb<Storage>.FeedOpener
   ) throws(HyphaError) {
     do throws(HyperdbError) {
       database = try Hyperdb(
-        source: source, local: local, cutoffs: Self.revocationRule, openFeed: openFeed)
+        source: source, local: local, begins: begins, cutoffs: Self.revocationRule, openFeed: openFeed)
     } catch {
       throw HyphaError(error)
     }

@@ -125,11 +125,14 @@ public enum NodeSignIn: ControlMethod {
     public var deviceName: String?
     /// How long the request can be answered: within ``ControlLimits/requestSeconds``, whose most it is if not given.
     public var lifetimeSeconds: Int?
+    /// Be the origin again, instead of one more device: for when the node that made the hypha is gone for good.
+    public var asOrigin: Bool?
 
     public init(
       address: String, passphrase: Secret, domain: String? = nil, deviceName: String? = nil,
-      lifetimeSeconds: Int? = nil
+      lifetimeSeconds: Int? = nil, asOrigin: Bool? = nil
     ) {
+      self.asOrigin = asOrigin
       self.address = address
       self.passphrase = passphrase
       self.domain = domain
@@ -141,9 +144,10 @@ public enum NodeSignIn: ControlMethod {
     public var hyphalink: String
     /// Public key of this node's own feed, 64 hexadecimal digits.
     public var writer: String
-    public var request: OwnRequestInfo
+    /// None for the origin, which needs nobody's leave.
+    public var request: OwnRequestInfo?
 
-    public init(hyphalink: String, writer: String, request: OwnRequestInfo) {
+    public init(hyphalink: String, writer: String, request: OwnRequestInfo? = nil) {
       self.hyphalink = hyphalink
       self.writer = writer
       self.request = request

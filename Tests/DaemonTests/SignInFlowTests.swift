@@ -45,9 +45,10 @@ struct SignInFlowTests {
     ).end()
     try #require(ended.status == 0, "\(ended.stderr)\n\(node.log)")
     let result = try JSONDecoder().decode(NodeSignIn.Result.self, from: Data(ended.stdout))
-    #expect(result.request.name == name && result.request.state == .pending)
-    #expect(result.request.words.split(separator: " ").count == 4)
-    return result.request
+    let request = try #require(result.request)
+    #expect(request.name == name && request.state == .pending)
+    #expect(request.words.split(separator: " ").count == 4)
+    return request
   }
 
   private func status(_ node: TestNode) throws -> NodeInfo {
@@ -324,6 +325,58 @@ struct SignInFlowTests {
     try await expectAuthorised(phone)
   }
 
+  @Test(
+    "Where the origin is lost with everything on it, the passphrase makes another one that goes on from it")
+  func originAgain() async throws {
+    let home = try await home()
+    let phone = try await device()
+    let own = try await signIn(phone, as: "phone", at: home)
+    try await request(own.id, on: home.laptop)
+    #expect(try await home.laptop.ctl("approve", own.words, "--yes").status == 0)
+    try await expectAuthorised(phone)
+    var texts = ["first", "second"]
+    for text in texts { _ = try post(text, on: home.laptop) }
+    #expect(try await home.laptop.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    try await home.laptop.kill()
+    // Without a node that has the hypha there is nothing to go on from.
+    try await home.server.stop()
+    let again = try await device()
+    let arguments = arguments("new laptop", at: home, ["--as-origin"])
+    let asked = try await again.startCtl(arguments, input: HyphactlTests.passphrase).end()
+    #expect(asked.status == 64 && asked.stderr.contains("--yes"))
+    let alone = try await again.startCtl(arguments + ["--yes"], input: HyphactlTests.passphrase).end()
+    #expect(alone.status == 1 && alone.stdout.isEmpty)
+    #expect(try status(again).role == .uninitialised)
+    try await home.server.start()
+    let made = try await again.startCtl(arguments + ["--yes"], input: HyphactlTests.passphrase).end()
+    let hyphalink = try status(home.server).hyphalink
+    #expect(made.status == 0 && made.text == hyphalink, "\(made)")
+    // At once, and killed: nothing may be signed twice.
+    _ = try await again.ctl("post", "too early, or not")
+    try await again.kill()
+    try await again.start()
+    #expect(try await again.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    #expect(try status(again).role == .origin)
+    if try await again.ctl("posts", "--json").text.contains("too early") { texts.append("too early, or not") }
+    let posted = try await eventually("the origin may not write") {
+      let ended = try await again.ctl("post", "third")
+      return ended.status == 0 ? ended : nil
+    }
+    #expect(!posted.text.isEmpty)
+    texts.append("third")
+    _ = try post("from the phone", on: phone)
+    texts.append("from the phone")
+    for node in [again, home.server, phone] {
+      try await eventually("the posts are not the same everywhere") {
+        let found = try node.client().call(PostsList.self, .init(limit: 100)).posts.map(\.text)
+        return Set(found) == Set(texts) && found.count == texts.count ? true : nil
+      }
+    }
+    // It approves and revokes as the former one did.
+    #expect(try await again.ctl("revoke", "phone", "--yes").status == 0)
+    try await eventually("the phone is not revoked") { try status(phone).role == .revoked ? true : nil }
+  }
+
   // MARK: - What goes wrong at once
 
   @Test("A wrong passphrase, domain or address is refused with its reason, and leaves nothing behind")
@@ -498,8 +551,9 @@ struct SignInFlowTests {
     let own = try #require(results.first)
     #expect(try own.writer != origin && own.writer == status(home.laptop).writer)
     #expect(try status(home.laptop).domain == "example.org")
-    try await request(own.request.id, on: phone)
-    #expect(try await phone.ctl("approve", own.request.words, "--yes").status == 0)
+    let asked = try #require(own.request)
+    try await request(asked.id, on: phone)
+    #expect(try await phone.ctl("approve", asked.words, "--yes").status == 0)
     try await expectAuthorised(home.laptop)
     _ = try post("from the laptop again", on: home.laptop)
     try await expectTexts(
@@ -536,7 +590,7 @@ struct SignInFlowTests {
         input: HyphactlTests.passphrase
       ).end()
       try #require(ended.status == 0, "\(ended.stderr)\n\(node.log)")
-      return try JSONDecoder().decode(NodeSignIn.Result.self, from: Data(ended.stdout)).request
+      return try #require(JSONDecoder().decode(NodeSignIn.Result.self, from: Data(ended.stdout)).request)
     }
 
     // Dropped: nobody hears of it, and the device says so.

@@ -128,6 +128,13 @@ public final class Replicator<Storage: RandomAccessStorage> {
     return nodes.count
   }
 
+  /// Whether another node has all that is here of a feed; of an empty one, whether one says that it knows of no more.
+  public func isHeldElsewhere(_ key: PublicKey) -> Bool {
+    guard let shared = feeds[key] else { return false }
+    if shared.length > 0 { return fullyHeldBy(key) > 0 }
+    return shared.peers.contains { $0.wantedRegions > 0 && $0.openWants == 0 }
+  }
+
   /// Whether all that peers hold of a feed is here.
   public func isComplete(_ key: PublicKey) -> Bool {
     feeds[key]?.isComplete ?? false

@@ -291,12 +291,10 @@ extension Node: ControlService {
   }
 
   /// All that peers hold is here, and at least one of them holds all that is here.
-  private var isSynced: Bool {
+  var isSynced: Bool {
     guard let hypha, !connections.isEmpty, let feeds = try? hypha.feeds() else { return false }
-    // Of a device that was just let in nothing may be anywhere yet.
-    return feeds.allSatisfy {
-      replicator.isComplete($0.key) && ($0.heldBlocks == 0 || replicator.fullyHeldBy($0.key) > 0)
-    }
+    guard hypha.source.length > 0 else { return false }
+    return feeds.allSatisfy { replicator.isComplete($0.key) && replicator.isHeldElsewhere($0.key) }
   }
 
   public func events(after id: UInt64?) async -> AsyncStream<ControlEvent> {

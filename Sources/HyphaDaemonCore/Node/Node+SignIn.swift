@@ -22,8 +22,17 @@ extension Node {
     // Much may have happened meanwhile.
     try checkMaySignIn(key)
     let domain = try normalised(params.domain) ?? address.domain
+    if params.asOrigin == true {
+      return try await signInAsOrigin(params, key, address, domain: domain, name: name)
+    }
+    let keys = try keys(of: key, params.passphrase, domain: domain)
     let writer = KeyPair()
-    try keepSecrets(of: key, params.passphrase, domain: domain, writer)
+    do throws(NodeError) {
+      try files.writeWriter(writer)
+      try files.writeChannel(keys.channel)
+    } catch {
+      throw Self.controlError(error)
+    }
     let record = NodeRecord(
       role: .reader, key: key.hex, domain: domain, deviceName: name,
       writer: writer.publicKey.hex)
@@ -35,10 +44,39 @@ extension Node {
     return NodeSignIn.Result(hyphalink: record.hyphalink, writer: writer.publicKey.hex, request: request)
   }
 
-  /// Derives the hypha's keys from a passphrase, and keeps the one that this device needs, with its own writer's.
-  private func keepSecrets(
-    of key: PublicKey, _ passphrase: Secret, domain: String, _ writer: borrowing KeyPair
-  ) throws(ControlError) {
+  /// Takes up the first writer's feed where it stopped, once it has come back from the other nodes.
+  private func signInAsOrigin(
+    _ params: NodeSignIn.Params, _ key: PublicKey, _ address: HyphaAddress, domain: String, name: String
+  ) async throws(ControlError) -> NodeSignIn.Result {
+    guard record == nil, let outgoing else {
+      throw ControlError(
+        .alreadyInitialised, "This node keeps the hypha already: be its origin again on a node that is new.")
+    }
+    let keys = try keys(of: key, params.passphrase, domain: domain)
+    do throws(NodeError) { try files.writeSecrets(keys) } catch { throw Self.controlError(error) }
+    var record = NodeRecord(role: .origin, key: key.hex, domain: domain, deviceName: name)
+    record.catchesUp = true
+    try become(record)
+    await outgoing.add(address.url)
+    try keepConnection(address.url)
+    return NodeSignIn.Result(hyphalink: record.hyphalink, writer: key.hex)
+  }
+
+  /// Notes that all that this node wrote before is here again.
+  func finishCatchUp() throws(NodeError) {
+    guard var record, record.catchesUp == true, let hypha, isSynced else { return }
+    record.catchesUp = nil
+    try files.write(record)
+    self.record = record
+    logger.notice(
+      "All that this device wrote before is here: it may write again",
+      metadata: ["length": "\(hypha.source.length)"])
+  }
+
+  /// Derives the keys of a hypha that exists.
+  private func keys(
+    of key: PublicKey, _ passphrase: Secret, domain: String
+  ) throws(ControlError) -> HyphaKeys {
     let keys: HyphaKeys
     do throws(HyphaError) { keys = try HyphaKeys(Passphrase(typed: passphrase.text), domain: domain) } catch {
       throw Self.controlError(error)
@@ -49,12 +87,7 @@ extension Node {
         "That is not the passphrase of this hypha, or it was made with another domain than \(domain).",
         field: "passphrase")
     }
-    do throws(NodeError) {
-      try files.writeWriter(writer)
-      try files.writeChannel(keys.channel)
-    } catch {
-      throw Self.controlError(error)
-    }
+    return keys
   }
 
   /// - Parameter key: of the hypha, once it is known.

@@ -157,7 +157,9 @@ public actor Node {
   func openHypha(_ record: NodeRecord) throws(NodeError) {
     guard let key = record.publicKey else { throw NodeError(.damaged, "node.json has no key") }
     switch (record.role, record.writerKey) {
-    case (.origin, _): try adopt(writable(NodeFiles.source, key), local: nil)
+    case (.origin, _):
+      let catchesUp = record.catchesUp == true
+      try adopt(writable(NodeFiles.source, key), local: nil, catchesUp: catchesUp)
     case (_, let writer?): try adopt(feed(NodeFiles.source, key), local: writable(NodeFiles.local, writer))
     case (_, nil): try adopt(feed(NodeFiles.source, key), local: nil)
     }
@@ -213,10 +215,14 @@ public actor Node {
   }
 
   /// Takes feeds for the hypha's, and shares them with every connection.
-  private func adopt(_ source: Feed<FileStorage>, local: Feed<FileStorage>?) throws(NodeError) {
+  ///
+  /// - Parameter catchesUp: this node's own feed is to come from other nodes first.
+  private func adopt(
+    _ source: Feed<FileStorage>, local: Feed<FileStorage>?, catchesUp: Bool = false
+  ) throws(NodeError) {
     let (files, logger) = (files, logger)
     do throws(HyphaError) {
-      hypha = try Hypha(source: source, local: local) { (key) throws(HyperdbError) in
+      hypha = try Hypha(source: source, local: local, begins: !catchesUp) { (key) throws(HyperdbError) in
         let folder: FeedFiles<FileStorage>
         do throws(NodeError) { folder = try files.feedFiles(NodeFiles.peer(Crypto.discoveryKey(key))) } catch
         {
@@ -235,6 +241,11 @@ public actor Node {
     }
     try openMembership()
     try flushFeeds()
+    do throws(WireError) {
+      if catchesUp { try replicator.share(source, downloads: true) }
+    } catch {
+      throw NodeError(.storage, error.context)
+    }
     try shareFeeds()
   }
 
@@ -291,6 +302,7 @@ public actor Node {
     _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> T
   ) async throws(ControlError) -> T {
     guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
+    guard record?.catchesUp != true else { throw Self.controlError(HyphaError(.behind, "")) }
     let result = await withCheckedContinuation {
       (continuation: CheckedContinuation<Result<T, ControlError>, Never>) in
       waitingCommits.append(
@@ -345,6 +357,7 @@ public actor Node {
     do throws(NodeError) {
       try flushFeeds()
       finishSignUp()
+      try finishCatchUp()
       try shareFeeds()
       try lookAtDevices()
       for (key, _) in try visibleLengths() { replicator.announce(key) }
@@ -524,7 +537,7 @@ public actor Node {
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()
-    if membership?.hasChanged == true { scheduleFlush() }
+    if membership?.hasChanged == true || record?.catchesUp == true { scheduleFlush() }
     pump()
   }
 

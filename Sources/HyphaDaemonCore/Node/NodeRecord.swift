@@ -18,6 +18,9 @@ struct NodeRecord: Codable, Equatable {
   /// Public key of this node's own feed, 64 hexadecimal digits, where that is not the first one.
   var writer: String?
 
+  /// An origin that was made anew has not got back yet what it wrote before: it must not write until then.
+  var catchesUp: Bool?
+
   /// `dat://` and the key.
   var hyphalink: String { "dat://\(key)" }
 

@@ -7,7 +7,8 @@ struct SignIn: ParsableCommand {
     discussion: """
       Prints this device's name and four words. “hyphactl requests” on a device that may write already shows the same \
       words if, and only if, it is this device that asks; “hyphactl approve” lets it in. --again asks once more after a \
-      request that was denied or has expired.
+      request that was denied or has expired. --as-origin takes the place of the node that made the hypha, when that is \
+      gone for good and no other device may approve.
       """)
 
   @OptionGroup var shared: SharedOptions
@@ -38,6 +39,12 @@ struct SignIn: ParsableCommand {
   @Flag(help: "Ask again, after a request that was denied or has expired.")
   var again = false
 
+  @Flag(help: "Take the place of the node that made the hypha, which is gone for good.")
+  var asOrigin = false
+
+  @Flag(name: .shortAndLong, help: "With --as-origin: do not ask.")
+  var yes = false
+
   @Flag(help: "Wait until the request is answered.")
   var wait = false
 
@@ -52,6 +59,11 @@ struct SignIn: ParsableCommand {
     if again, address != nil || domain != nil || passphraseFile != nil || name != nil {
       throw ValidationError("--again takes no address, domain, passphrase or name: this device has them.")
     }
+    if asOrigin, again || wait || lifetime != nil {
+      throw ValidationError("--as-origin asks nobody, so it takes no --again, --wait or --lifetime.")
+    }
+    if asOrigin, !yes, !Console.canAsk { throw ValidationError("Without a terminal, give --yes.") }
+    if yes, !asOrigin { throw ValidationError("--yes needs --as-origin.") }
     if !again, address == nil {
       throw ValidationError("Give the hypha's domain, or the URL of a node that has it.")
     }
@@ -86,12 +98,29 @@ struct SignIn: ParsableCommand {
           )
           throw SharedOptions.Status.refused
         }
+        if asOrigin, !yes { try confirmOrigin() }
         let result = try signIn(daemon)
-        request = result.request
         if shared.json { try Console.printJSON(result) }
+        guard let made = result.request else {
+          if !shared.json { Console.print(result.hyphalink) }
+          return Console.note(
+            "This node is the origin, and may write once all that the origin wrote is here: “hyphactl wait --synced”."
+          )
+        }
+        request = made
       }
       if !shared.json { show(request) }
       if wait { try follow(daemon) }
+    }
+  }
+
+  private func confirmOrigin() throws {
+    Console.note(
+      "Two nodes that are both the origin contradict each other, and what the other one has not yet passed on is lost."
+    )
+    guard Console.confirm("Is the node that made the hypha gone for good?") else {
+      Console.complain("nothing was done; sign in without --as-origin, and have another device approve")
+      throw SharedOptions.Status.refused
     }
   }
 
@@ -104,7 +133,7 @@ struct SignIn: ParsableCommand {
           NodeSignIn.self,
           .init(
             address: address ?? "", passphrase: passphrase, domain: domain, deviceName: name,
-            lifetimeSeconds: lifetime))
+            lifetimeSeconds: lifetime, asOrigin: asOrigin ? true : nil))
       } catch {
         guard passphraseFile == nil, case .refused(let refusal) = error.code,
           refusal.code == .wrongPassphrase || refusal.data?.field == "passphrase"
