@@ -151,6 +151,12 @@ struct MembershipTests {
     #expect(device.name == "phone" && device.approvedBy == home.source && device.approved == home.now)
     #expect(code { _ = try home.approve(request.id, on: 0) } == .requestAnswered)
     #expect(code { _ = try home.ask(3, as: "phone") } == .isAuthorised)
+    // Nobody is asked any more, and one who is revoked is not asking.
+    #expect(home.nodes[3].membership.sealed.messages == 0)
+    try home.nodes[0].device.hypha.revoke(request.writer, now: home.now)
+    try home.settle()
+    #expect(home.state(3) == .authorised)
+    #expect(code { _ = try home.ask(3, as: "phone") } == .revoked)
   }
 
   @Test("A denial reaches the device and the other devices that may answer")

@@ -262,7 +262,8 @@ public final class Membership<Storage: RandomAccessStorage> {
   /// This device's request, if it made one.
   public func ownRequest(now: Int64) -> OwnRequest? {
     guard let own else { return nil }
-    if (try? hypha.canPost()) == true { return state(own, .authorised) }
+    // Also one that was revoked since: it was let in.
+    if hasWriter(own.request.writer) { return state(own, .authorised) }
     if own.isDenied { return state(own, .denied) }
     return state(own, own.request.expires <= now ? .expired : .pending)
   }
@@ -404,6 +405,7 @@ public final class Membership<Storage: RandomAccessStorage> {
     }
     guard let request = ownRequest(now: now), request.state != own?.told else { return }
     own?.told = request.state
+    if let own { mailbox.remove(own.sealed) }
     hasChanged = true
     events.append(.ownAnswered(request))
   }
