@@ -51,7 +51,7 @@ extension Hyperdb {
     var cutoffs = [Cutoff?](repeating: nil, count: writers.count)
     var entries: [(node: TrieNode, entry: Entry)] = []
     for node in nodes { entries.append((node, try entry(node))) }
-    // Whom only cut-off entries authorise has no say either; each round can only find more or fewer of these.
+    // Whom only cut-off entries authorise has no say either. Bounded: what is said could go round in circles.
     for _ in 0...writers.count {
       heard = entries.filter { cutoffs[$0.node.writer]?.end != 0 }.map { $0.entry }
       let judged = rule.judge(heard, writerKeys)

@@ -54,6 +54,15 @@ public struct Revocation: Equatable, Sendable {
   public var blocks: UInt64
 }
 
+extension Revocation {
+  /// Of several, the one that leaves least; of those the oldest, so that all nodes show the same.
+  fileprivate func precedes(_ other: Revocation) -> Bool {
+    if blocks != other.blocks { return blocks < other.blocks }
+    if time != other.time { return time < other.time }
+    return by.bytes.lexicographicallyPrecedes(other.by.bytes)
+  }
+}
+
 /// What the database says of a device: at `devices/<writer key>` a JSON object with `name`, `approved` (RFC 3339, UTC)
 /// and `by` (writer key), at `devices/<writer key>/revoked` one with `revoked` (RFC 3339, UTC). Keys are 64
 /// hexadecimal digits. How much of the device's feed counts is what the clock of the second entry says its writer had
@@ -212,7 +221,7 @@ struct Revocations {
     var found: Revocation?
     for statement in newest {
       guard let revocation = statement.revocation else { continue }
-      if let best = found, best.blocks <= revocation.blocks { continue }
+      if let best = found, !revocation.precedes(best) { continue }
       found = revocation
     }
     return found
