@@ -35,7 +35,7 @@ extension Workload {
       puts("one by one", $0, batch: 1, goal: .ofLimit(0.5), reference: 2_400)
     }
     + sizes.map {
-      puts("in batches of 100", $0, batch: 100, goal: .atLeast(40_000), reference: 4_000)
+      puts("in batches of 100", $0, batch: 100, goal: .atLeast(60_000), reference: 4_000)
     }
 
   private static func puts(
