@@ -377,6 +377,25 @@ struct SignInFlowTests {
     try await eventually("the phone is not revoked") { try status(phone).role == .revoked ? true : nil }
   }
 
+  @Test("A hypha that is made again with its passphrase goes on from what its nodes have")
+  func madeAgain() async throws {
+    let home = try await home()
+    var texts = (0..<20).map { "before \($0)" }
+    for text in texts { _ = try post(text, on: home.laptop) }
+    #expect(try await home.laptop.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    try await home.laptop.kill()
+    let again = try await device()
+    let made = try await again.ctl(
+      "init", "--domain", "example.org", "--passphrase-file", "-", input: HyphactlTests.passphrase)
+    let hyphalink = try status(home.server).hyphalink
+    #expect(made.text == hyphalink)
+    #expect(try await again.ctl("connect", home.server.url, environment: [:]).status == 0)
+    #expect(try await again.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    _ = try post("after", on: again)
+    texts.append("after")
+    try await expectTexts(texts.reversed(), on: [again, home.server])
+  }
+
   // MARK: - What goes wrong at once
 
   @Test("A wrong passphrase, domain or address is refused with its reason, and leaves nothing behind")

@@ -135,6 +135,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
     return shared.peers.contains { $0.wantedRegions > 0 && $0.openWants == 0 }
   }
 
+  /// Whether blocks of a feed are on their way.
+  public func isFetching(_ key: PublicKey) -> Bool {
+    feeds[key]?.peers.contains { !$0.requested.isEmpty } ?? false
+  }
+
   /// Whether all that peers hold of a feed is here.
   public func isComplete(_ key: PublicKey) -> Bool {
     feeds[key]?.isComplete ?? false

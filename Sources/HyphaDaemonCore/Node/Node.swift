@@ -241,11 +241,6 @@ public actor Node {
     }
     try openMembership()
     try flushFeeds()
-    do throws(WireError) {
-      if catchesUp { try replicator.share(source, downloads: true) }
-    } catch {
-      throw NodeError(.storage, error.context)
-    }
     try shareFeeds()
   }
 
@@ -255,7 +250,8 @@ public actor Node {
     guard let hypha else { return }
     do throws(HyphaError) {
       for feed in try hypha.feeds() {
-        do throws(WireError) { try replicator.share(feed, downloads: !feed.isWritable) } catch {
+        // Its own, too: one that was restored or made anew can be behind what it has published.
+        do throws(WireError) { try replicator.share(feed, downloads: true) } catch {
           throw HyphaError(.database(.tooLarge), error.context)
         }
         replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
@@ -302,7 +298,10 @@ public actor Node {
     _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> T
   ) async throws(ControlError) -> T {
     guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
-    guard record?.catchesUp != true else { throw Self.controlError(HyphaError(.behind, "")) }
+    // What it has published before must be here before it signs anything more.
+    if record?.catchesUp == true || hypha?.database.local.map({ replicator.isFetching($0.key) }) == true {
+      throw Self.controlError(HyphaError(.behind, ""))
+    }
     let result = await withCheckedContinuation {
       (continuation: CheckedContinuation<Result<T, ControlError>, Never>) in
       waitingCommits.append(
