@@ -266,7 +266,7 @@ final class BlockingExecutor: TaskExecutor {
   }
 }
 
-/// Time-outs are long: this server shares its threads with all other tests, which may hold them.
+/// Time-outs are long: other tests keep the machine busy meanwhile.
 @Suite(.timeLimit(.minutes(5))) struct ControlServerTests {
   /// A server with a fake node behind it, for as long as `body` runs.
   func serve(
