@@ -25,7 +25,7 @@ extension Snapshot {
     while left != nil || right != nil {
       let order = Self.order(left?.first, right?.first)
       let (mine, theirs) = (order <= 0 ? left ?? [] : [], order >= 0 ? right ?? [] : [])
-      if Set(mine.map(\.pointer)) != Set(theirs.map(\.pointer)) {
+      if Set(mine.map { $0.pointer }) != Set(theirs.map { $0.pointer }) {
         let difference = Difference(
           key: (mine + theirs).first?.key ?? [], left: try database.entries(mine),
           right: try database.entries(theirs))
@@ -58,12 +58,12 @@ public struct Watch<Storage: RandomAccessStorage> {
   public init(_ database: Hyperdb<Storage>, prefix: String) throws(HyperdbError) {
     self.database = database
     path = KeyPath(Hyperdb<Storage>.normalise(prefix)[...], terminated: false)
-    known = Set(try database.snapshot().find(path).map(\.pointer))
+    known = Set(try database.snapshot().find(path).map { $0.pointer })
   }
 
   /// Whether there is a change since this was last asked.
   public mutating func hasChanged() throws(HyperdbError) -> Bool {
-    let now = Set(try database.snapshot().find(path).map(\.pointer))
+    let now = Set(try database.snapshot().find(path).map { $0.pointer })
     defer { known = now }
     return now != known
   }

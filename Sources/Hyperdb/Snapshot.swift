@@ -43,11 +43,11 @@ public struct Snapshot<Storage: RandomAccessStorage> {
   /// is not set, or deleted.
   public func get(_ key: String) throws(HyperdbError) -> [Entry] {
     let nodes = try nodes(of: Hyperdb<Storage>.normalise(key))
-    return nodes.allSatisfy(\.isDeleted) ? [] : try database.entries(nodes)
+    return nodes.allSatisfy { $0.isDeleted } ? [] : try database.entries(nodes)
   }
 
   func isUnset(_ key: [UInt8]) throws(HyperdbError) -> Bool {
-    try nodes(of: key).allSatisfy(\.isDeleted)
+    try nodes(of: key).allSatisfy { $0.isDeleted }
   }
 
   /// The newest entries of a key, deletions too.

@@ -93,7 +93,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     guard let (position, items) = node.trie.firstBucket(from: position) else { return false }
     let own = node.path[position]
     for value in order(at: position) {
-      let pointers = items.lazy.filter { $0.value == value }.map(\.pointer)
+      let pointers = items.lazy.filter { $0.value == value }.map { $0.pointer }
       if value == own {
         stack.append(
           pointers.isEmpty

@@ -135,7 +135,7 @@ public final class Hypha<Storage: RandomAccessStorage> {
       throw HyphaError(error)
     }
     // What was deleted on one device does not come back because another one changed it meanwhile.
-    let winner = entries.contains(where: \.isDeleted) ? nil : Entry.winner(of: entries)
+    let winner = entries.contains(where: { $0.isDeleted }) ? nil : Entry.winner(of: entries)
     var others: [Post] = []
     for entry in entries where entry != winner {
       guard var post = Self.post(entry, id) else { continue }

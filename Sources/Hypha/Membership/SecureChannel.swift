@@ -1,24 +1,24 @@
 import CSodium
-import Hypercore
+package import Hypercore
 
 /// Seals what a hypha's devices say to each other: XSalsa20-Poly1305 under the channel key, nonce and ciphertext as
 /// fields 1 and 2 of a Protocol Buffers message.
 ///
 /// Source: secure-ephemeral-messaging-channel 1.0.0 `schema.proto`, `index.js`.
-struct SecureChannel: ~Copyable {
+package struct SecureChannel: ~Copyable {
   static let nonceBytes = 24
   private static let macBytes = 16
 
   private let key: SecretBytes
 
   /// - Precondition: `key` has 32 bytes.
-  init(key: consuming SecretBytes) {
+  package init(key: consuming SecretBytes) {
     precondition(key.count == 32, "a channel key has 32 bytes")
     self.key = key
   }
 
   /// - Parameter nonce: ``nonceBytes`` random bytes.
-  func seal(_ plaintext: [UInt8], nonce: [UInt8]) -> [UInt8] {
+  package func seal(_ plaintext: [UInt8], nonce: [UInt8]) -> [UInt8] {
     precondition(nonce.count == Self.nonceBytes)
     var ciphertext = [UInt8](repeating: 0, count: plaintext.count + Self.macBytes)
     key.withUnsafeBytes { key in
@@ -30,7 +30,7 @@ struct SecureChannel: ~Copyable {
   }
 
   /// - Returns: `nil` for what was not sealed with this key, or was altered.
-  func open(_ message: [UInt8]) -> [UInt8]? {
+  package func open(_ message: [UInt8]) -> [UInt8]? {
     guard let (nonce, ciphertext) = Self.parts(message) else { return nil }
     var plaintext = [UInt8](repeating: 0, count: ciphertext.count - Self.macBytes)
     let opened = key.withUnsafeBytes { key in

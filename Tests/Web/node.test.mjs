@@ -1,0 +1,184 @@
+// A page's node in memory: what it keeps, what it sends, and how devices are let in.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Kept, exchange, newCore, toHex } from './support.mjs';
+
+const channelKey = new Uint8Array(32).fill(7);
+
+async function origin() {
+  const core = await newCore();
+  const writer = core.newWriter();
+  core.open(writer.publicKey, { secretKey: writer.secretKey, channelKey, isNew: true });
+  const kept = new Kept();
+  kept.commit(core);
+  return { core, kept, writer, key: writer.publicKey };
+}
+
+async function device(key, options = {}) {
+  const core = await newCore();
+  const writer = core.newWriter();
+  core.open(key, { secretKey: writer.secretKey, channelKey, isNew: true, ...options });
+  const kept = new Kept();
+  kept.commit(core);
+  return { core, kept, writer };
+}
+
+function connect(a, b, id = 1) {
+  a.core.connect(id);
+  b.core.connect(id);
+  exchange(a, b, id);
+}
+
+const texts = (core) => core.posts(100).posts.map(({ text }) => text);
+
+test('posts are read, taken back, and there again after a reload', async () => {
+  const { core, kept, writer, key } = await origin();
+  const first = core.post('one', 'laptop', 1000);
+  core.post('two \u{1f33f} <b>', 'laptop', 2000);
+  core.post('three', 'laptop', 3000);
+  assert.deepEqual(texts(core), ['three', 'two \u{1f33f} <b>', 'one']);
+  core.deletePost(first.id);
+  assert.throws(() => core.deletePost(first.id), { code: 'unknownPost' });
+  assert.throws(() => core.post(' ', 'laptop'), { code: 'textEmpty' });
+  const page = core.posts(1);
+  assert.equal(page.more, true);
+  assert.deepEqual(core.posts(1, page.posts[0].id).posts.map(({ text }) => text), ['two \u{1f33f} <b>']);
+  assert.equal(core.status().needsCommit, true);
+  kept.commit(core);
+  assert.equal(core.status().needsCommit, false);
+
+  const again = await newCore();
+  kept.loadInto(again);
+  again.open(key, { secretKey: writer.secretKey, channelKey });
+  assert.deepEqual(again.posts(100), core.posts(100));
+  again.post('four', 'laptop');
+  kept.commit(again);
+  assert.deepEqual(texts(again), ['four', 'three', 'two \u{1f33f} <b>']);
+});
+
+test('what was not committed is gone after a reload, and no peer has seen it', async () => {
+  const a = await origin();
+  const reader = await device(a.key, { secretKey: undefined });
+  a.core.post('kept', 'laptop');
+  a.kept.commit(a.core);
+  connect(a, reader);
+  a.core.post('lost', 'laptop');
+  const journal = a.core.commit();
+  assert.throws(() => a.core.commit(), { code: 'busy' });
+  for (const id of [1, 2]) {
+    if (id === 2) { a.core.connect(2); reader.core.connect(2); }
+    for (let bytes; (bytes = a.core.output(id)).length > 0;) reader.core.receive(id, bytes);
+    for (let bytes; (bytes = reader.core.output(id)).length > 0;) a.core.receive(id, bytes);
+    for (let bytes; (bytes = a.core.output(id)).length > 0;) reader.core.receive(id, bytes);
+  }
+  assert.deepEqual(texts(reader.core), ['kept']);
+  a.kept.apply(journal);
+  a.core.committed();
+  exchange(a, reader, 1);
+  assert.deepEqual(texts(reader.core), ['lost', 'kept']);
+});
+
+test('each commit is a state that opens', async () => {
+  const { core, kept, writer, key } = await origin();
+  const states = [];
+  for (let number = 0; number < 20; number += 1) {
+    core.post(`post ${number}`, 'laptop');
+    kept.commit(core);
+    states.push(new Map(kept.files));
+  }
+  for (const [number, files] of states.entries()) {
+    const again = await newCore();
+    for (const [name, bytes] of files) again.load(name, bytes);
+    again.open(key, { secretKey: writer.secretKey });
+    assert.equal(again.posts(100).posts.length, number + 1);
+  }
+});
+
+test('a writer whose storage is gone does not write again, and a new one takes no storage for its own', async () => {
+  const { core, kept, writer, key } = await origin();
+  core.post('one', 'laptop');
+  kept.commit(core);
+  const empty = await newCore();
+  assert.throws(() => empty.open(key, { secretKey: writer.secretKey }), { code: 'storageLost' });
+  const again = await newCore();
+  kept.loadInto(again);
+  assert.throws(() => again.open(key, { secretKey: writer.secretKey, isNew: true }), { code: 'alreadyWritten' });
+});
+
+test('a device asks, the words are the same on both, is let in, posts, and is revoked', async () => {
+  const a = await origin();
+  const b = await device(a.key);
+  assert.throws(() => b.core.post('too early', 'phone'), { code: 'readOnly' });
+  const own = b.core.request('phone');
+  b.kept.commit(b.core);
+  connect(a, b);
+  assert.deepEqual(a.core.events().filter((event) => event === 'requested'), ['requested']);
+  const [received] = a.core.requests();
+  assert.equal(received.words, own.words);
+  assert.equal(own.words.split(' ').length, 4);
+  assert.deepEqual(received.writer, b.writer.publicKey);
+  a.core.approve(own.words, 'laptop');
+  exchange(a, b, 1);
+  assert.equal(b.core.ownRequest().state, 'authorised');
+  assert.ok(b.core.events().includes('ownAnswered'));
+  b.core.post('from the phone', 'phone');
+  exchange(a, b, 1);
+  assert.deepEqual(texts(a.core), ['from the phone']);
+  a.core.rename(b.writer.publicKey, 'old phone');
+  exchange(a, b, 1);
+  assert.deepEqual(b.core.devices().map(({ name, isOrigin }) => [name, isOrigin]), [['', true], ['old phone', false]]);
+  a.core.revoke(b.writer.publicKey);
+  exchange(a, b, 1);
+  assert.throws(() => b.core.post('no longer', 'phone'), { code: 'revoked' });
+  assert.ok(a.core.devices()[1].revoked > 0);
+
+  // The request that was answered is not asked again after a reload.
+  const again = await newCore();
+  b.kept.loadInto(again);
+  again.open(a.key, { secretKey: b.writer.secretKey, channelKey });
+  assert.deepEqual(texts(again), ['from the phone']);
+});
+
+test('a denied device learns of it; a reader without the channel key passes requests on unopened', async () => {
+  const a = await origin();
+  const relay = await device(a.key, { secretKey: undefined, channelKey: undefined });
+  const b = await device(a.key);
+  const own = b.core.request('phone');
+  b.kept.commit(b.core);
+  connect(b, relay, 1);
+  connect(relay, a, 2);
+  assert.deepEqual(relay.core.requests(), []);
+  a.core.deny(own.id, 'laptop');
+  exchange(a, relay, 2);
+  exchange(relay, b, 1);
+  assert.equal(b.core.ownRequest().state, 'denied');
+});
+
+test('what a peer sends that is no replication ends the connection and nothing else', async () => {
+  const { core } = await origin();
+  core.connect(1);
+  assert.throws(() => core.receive(1, new Uint8Array(100).fill(0xff)), { code: 'peer' });
+  core.disconnect(1);
+  core.post('still here', 'laptop');
+  assert.deepEqual(texts(core), ['still here']);
+});
+
+test('requests that are cut short or name no method are refused', async () => {
+  const core = await newCore();
+  assert.throws(() => core.call(999), { code: 'badRequest' });
+  assert.throws(() => core.post('nothing is open', 'laptop'), { code: 'badRequest' });
+  const { core: open } = await origin();
+  for (let method = 1; method < 60; method += 1) {
+    if (method === 1 || method === 3) continue;
+    try { open.call(method); } catch (error) { assert.equal(error.name, 'CoreError', `${method}: ${error.stack}`); }
+  }
+});
+
+test('passphrases are random and writers’ keys their own', async () => {
+  const core = await newCore();
+  assert.equal(core.newPassphrase().split(' ').length, 8);
+  assert.notEqual(core.newPassphrase(), core.newPassphrase());
+  const [one, two] = [core.newWriter(), core.newWriter()];
+  assert.notEqual(toHex(one.secretKey), toHex(two.secretKey));
+  assert.equal(toHex(one.secretKey.subarray(32)), toHex(one.publicKey));
+});

@@ -1,0 +1,88 @@
+import { connect } from 'node:net';
+import { once } from 'node:events';
+import { randomBytes } from 'node:crypto';
+
+/** As much of a WebSocket client (RFC 6455) as a test needs; Node 18 has none. */
+export class WebSocketClient {
+  #socket;
+  #rest = Buffer.alloc(0);
+  /** Called with a Buffer for each frame's contents, and with its opcode. */
+  onframe = () => {};
+
+  /** @param {number} port of 127.0.0.1 */
+  static async open(port, path) {
+    const client = new WebSocketClient();
+    const socket = connect(port, '127.0.0.1');
+    client.#socket = socket;
+    await once(socket, 'connect');
+    const key = randomBytes(16).toString('base64');
+    socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n`
+      + `Sec-WebSocket-Key: ${key}\r\nSec-WebSocket-Version: 13\r\n\r\n`);
+    await new Promise((resolve, reject) => {
+      const take = (chunk) => {
+        client.#rest = Buffer.concat([client.#rest, chunk]);
+        const end = client.#rest.indexOf('\r\n\r\n');
+        if (end < 0) return;
+        socket.off('data', take);
+        const head = client.#rest.subarray(0, end).toString();
+        client.#rest = client.#rest.subarray(end + 4);
+        if (head.startsWith('HTTP/1.1 101')) resolve(); else reject(new Error(head));
+      };
+      socket.on('data', take);
+      socket.once('error', reject);
+    });
+    socket.on('data', (chunk) => client.#take(chunk));
+    return client;
+  }
+
+  get bufferedAmount() { return this.#socket.writableLength; }
+
+  #take(chunk) {
+    this.#rest = Buffer.concat([this.#rest, chunk]);
+    for (;;) {
+      if (this.#rest.length < 2) return;
+      let size = this.#rest[1] & 127;
+      let start = 2;
+      if (size === 126) {
+        if (this.#rest.length < 4) return;
+        size = this.#rest.readUInt16BE(2);
+        start = 4;
+      } else if (size === 127) {
+        if (this.#rest.length < 10) return;
+        size = Number(this.#rest.readBigUInt64BE(2));
+        start = 10;
+      }
+      if (this.#rest.length < start + size) return;
+      const opcode = this.#rest[0] & 15;
+      const contents = Buffer.from(this.#rest.subarray(start, start + size));
+      this.#rest = this.#rest.subarray(start + size);
+      if (opcode === 9) this.#send(10, contents); else this.onframe(contents, opcode);
+    }
+  }
+
+  #send(opcode, contents) {
+    const head = Buffer.alloc(14);
+    head[0] = 0x80 | opcode;
+    let size = 2;
+    if (contents.length < 126) {
+      head[1] = 0x80 | contents.length;
+    } else if (contents.length < 65536) {
+      head[1] = 0x80 | 126;
+      head.writeUInt16BE(contents.length, 2);
+      size = 4;
+    } else {
+      head[1] = 0x80 | 127;
+      head.writeBigUInt64BE(BigInt(contents.length), 2);
+      size = 10;
+    }
+    const mask = randomBytes(4);
+    mask.copy(head, size);
+    const masked = Buffer.from(contents);
+    for (let place = 0; place < masked.length; place += 1) masked[place] ^= mask[place & 3];
+    this.#socket.write(Buffer.concat([head.subarray(0, size + 4), masked]));
+  }
+
+  sendText(text) { this.#send(1, Buffer.from(text)); }
+  send(bytes) { this.#send(2, Buffer.from(bytes)); }
+  close() { this.#socket.destroy(); }
+}
