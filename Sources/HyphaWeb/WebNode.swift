@@ -28,8 +28,9 @@ final class WebNode {
   private var events: [Event] = []
   /// Something was written, by this node or a peer, that is in no commit yet.
   private var hasChanges = true
-  /// This node itself wrote something that is not known to be durable.
-  private var holdsMessages = false
+  /// This node itself wrote something that is in no commit yet, or in one that is not known to be durable.
+  private var hasOwnChanges = false
+  private var isCommittingOwn = false
   /// Blocks of the own feed in the commit that was taken last, until it is durable.
   private var committing: UInt64?
   /// Blocks of the own feed that are durable.
@@ -109,7 +110,7 @@ final class WebNode {
   /// Notes that the next commit has something that this node itself wrote.
   func wrote() {
     hasChanges = true
-    holdsMessages = true
+    hasOwnChanges = true
   }
 
   var needsCommit: Bool { committing == nil && (hasChanges || membership.hasChanged) }
@@ -138,6 +139,8 @@ final class WebNode {
       throw WebError(error)
     }
     hasChanges = false
+    isCommittingOwn = hasOwnChanges
+    hasOwnChanges = false
     committing = local?.length ?? 0
     return journal.take()
   }
@@ -153,7 +156,7 @@ final class WebNode {
     guard let length = committing else { throw WebError("badRequest", "there is no commit") }
     committing = nil
     durableLength = length
-    holdsMessages = hasChanges && length < local?.length ?? 0
+    isCommittingOwn = false
     try share()
     membership.tick(now: now)
     noteEvents()
@@ -211,7 +214,8 @@ final class WebNode {
   func output(of id: ConnectionID, unsent: Int) throws(WebError) -> [UInt8] {
     do throws(WireError) { try replicator.setUnsent(unsent, on: id) } catch { throw WebError(error) }
     let bytes = replicator.takeOutput(of: id)
-    guard bytes.isEmpty, !holdsMessages, let message = membership.nextMessage(for: id) else { return bytes }
+    guard bytes.isEmpty, !hasOwnChanges, !isCommittingOwn, let message = membership.nextMessage(for: id)
+    else { return bytes }
     _ = replicator.send(extension: Self.extensionName, message, feed: hypha.source.key, on: id)
     return replicator.takeOutput(of: id)
   }

@@ -154,6 +154,25 @@ test('a denied device learns of it; a reader without the channel key passes requ
   assert.equal(b.core.ownRequest().state, 'denied');
 });
 
+test('a request that was made during a commit goes out only with the next one', async () => {
+  const a = await origin();
+  const b = await device(a.key);
+  connect(a, b);
+  const relay = () => {
+    for (let bytes; (bytes = b.core.output(1)).length > 0;) a.core.receive(1, bytes);
+    return a.core.requests().length;
+  };
+  b.core.tick();
+  const first = b.core.commit();
+  b.core.request('phone');
+  assert.equal(relay(), 0);
+  b.kept.apply(first);
+  b.core.committed();
+  assert.equal(relay(), 0);
+  b.kept.commit(b.core);
+  assert.equal(relay(), 1);
+});
+
 test('what a peer sends that is no replication ends the connection and nothing else', async () => {
   const { core } = await origin();
   core.connect(1);
