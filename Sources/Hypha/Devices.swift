@@ -86,27 +86,14 @@ enum DeviceRecord {
   }
 
   static func encode(name: String, approved: Int64?, by: PublicKey?) -> [UInt8] {
-    var json = JSONText()
-    json.append(raw: "{\"name\":")
-    json.append(string: name)
-    if let approved {
-      json.append(raw: ",\"approved\":")
-      json.append(string: UTCTime(milliseconds: approved).text)
-    }
-    if let by {
-      json.append(raw: ",\"by\":")
-      json.append(string: by.hex)
-    }
-    json.append(raw: "}")
-    return json.bytes
+    JSONText.object([
+      ("name", name), ("approved", approved.map { UTCTime(milliseconds: $0).text }),
+      ("by", by.map { $0.hex }),
+    ])
   }
 
   static func encodeRevocation(time: Int64) -> [UInt8] {
-    var json = JSONText()
-    json.append(raw: "{\"revoked\":")
-    json.append(string: UTCTime(milliseconds: time).text)
-    json.append(raw: "}")
-    return json.bytes
+    JSONText.object([("revoked", UTCTime(milliseconds: time).text)])
   }
 
   /// Takes over what an entry says; fields that are missing or cannot be read are left as they are.

@@ -2,6 +2,23 @@
 struct JSONText {
   private(set) var bytes: [UInt8] = []
 
+  /// An object of strings, in the order given; fields without a value are left out. Names need no escapes.
+  static func object(_ fields: [(name: StaticString, value: String?)]) -> [UInt8] {
+    var json = JSONText()
+    json.append(raw: "{")
+    var separator: StaticString = "\""
+    for (name, value) in fields {
+      guard let value else { continue }
+      json.append(raw: separator)
+      json.append(raw: name)
+      json.append(raw: "\":")
+      json.append(string: value)
+      separator = ",\""
+    }
+    json.append(raw: "}")
+    return json.bytes
+  }
+
   mutating func append(raw: StaticString) {
     raw.withUTF8Buffer { bytes.append(contentsOf: $0) }
   }

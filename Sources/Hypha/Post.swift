@@ -18,15 +18,9 @@ public struct Post: Equatable, Sendable {
 
   /// The value in the database: a JSON object with `text`, `created` (RFC 3339, UTC) and `device`.
   static func encode(text: String, created: Int64, device: String) -> [UInt8] {
-    var json = JSONText()
-    json.append(raw: "{\"text\":")
-    json.append(string: text)
-    json.append(raw: ",\"created\":")
-    json.append(string: UTCTime(milliseconds: created).text)
-    json.append(raw: ",\"device\":")
-    json.append(string: device)
-    json.append(raw: "}")
-    return json.bytes
+    JSONText.object([
+      ("text", text), ("created", UTCTime(milliseconds: created).text), ("device", device),
+    ])
   }
 
   /// Reads a value of the database; fields that are not known are ignored.

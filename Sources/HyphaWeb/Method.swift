@@ -238,12 +238,19 @@ extension ResponseWriter {
     append(post.writer)
   }
 
+  /// What an own request and a received one have in common.
+  private mutating func append(
+    _ id: RequestID, _ name: String, _ words: [String], _ created: Int64, _ expires: Int64
+  ) {
+    append(id.hex)
+    append(name)
+    append(words.joined(separator: " "))
+    append(time: created)
+    append(time: expires)
+  }
+
   mutating func append(_ request: OwnRequest) {
-    append(request.id.hex)
-    append(request.name)
-    append(request.words.joined(separator: " "))
-    append(time: request.created)
-    append(time: request.expires)
+    append(request.id, request.name, request.words, request.created, request.expires)
     switch request.state {
     case .pending: append("pending")
     case .authorised: append("authorised")
@@ -253,11 +260,7 @@ extension ResponseWriter {
   }
 
   mutating func append(_ request: ReceivedRequest) {
-    append(request.id.hex)
-    append(request.name)
-    append(request.words.joined(separator: " "))
-    append(time: request.created)
-    append(time: request.expires)
+    append(request.id, request.name, request.words, request.created, request.expires)
     switch request.state {
     case .pending: append("pending")
     case .approved: append("approved")

@@ -74,9 +74,8 @@ class Page {
   async connect(port, path, setupCode) {
     const socket = await WebSocketClient.open(port, path);
     if (setupCode) {
-      const answered = new Promise((resolve) => { socket.onframe = (contents) => resolve(contents.toString()); });
       socket.sendText(JSON.stringify({ setupCode }));
-      this.answer = await answered;
+      assert.deepEqual(JSON.parse(await socket.next()), { accepted: true });
     }
     this.socket = socket;
     this.core.connect(1);

@@ -6,8 +6,24 @@ import { randomBytes } from 'node:crypto';
 export class WebSocketClient {
   #socket;
   #rest = Buffer.alloc(0);
-  /** Called with a Buffer for each frame's contents, and with its opcode. */
-  onframe = () => {};
+  #frames = [];
+  #onframe;
+
+  /** Takes a Buffer with each frame's contents, and its opcode: first those that came while nothing took them. */
+  set onframe(take) {
+    this.#onframe = take;
+    while (this.#onframe && this.#frames.length > 0) this.#onframe(...this.#frames.shift());
+  }
+
+  /** @returns the contents of the next frame; those behind it wait for `onframe`. */
+  next() {
+    return new Promise((resolve) => {
+      this.onframe = (contents) => {
+        this.#onframe = undefined;
+        resolve(contents.toString());
+      };
+    });
+  }
 
   /** @param {number} port of 127.0.0.1 */
   static async open(port, path) {
@@ -56,7 +72,9 @@ export class WebSocketClient {
       const opcode = this.#rest[0] & 15;
       const contents = Buffer.from(this.#rest.subarray(start, start + size));
       this.#rest = this.#rest.subarray(start + size);
-      if (opcode === 9) this.#send(10, contents); else this.onframe(contents, opcode);
+      if (opcode === 9) this.#send(10, contents);
+      else if (this.#onframe) this.#onframe(contents, opcode);
+      else this.#frames.push([contents, opcode]);
     }
   }
 

@@ -64,23 +64,11 @@ struct AuthorisationRequest: Equatable, Sendable {
   }
 
   func encode(proof: Signature) -> [UInt8] {
-    var json = JSONText()
-    json.append(raw: "{\"action\":")
-    json.append(string: Self.action)
-    json.append(raw: ",\"nodeName\":")
-    json.append(string: name)
-    json.append(raw: ",\"timestamp\":")
-    json.append(string: UTCTime(milliseconds: created).text)
-    json.append(raw: ",\"readKey\":")
-    json.append(string: writer.hex)
-    json.append(raw: ",\"id\":")
-    json.append(string: id.hex)
-    json.append(raw: ",\"expires\":")
-    json.append(string: UTCTime(milliseconds: expires).text)
-    json.append(raw: ",\"proof\":")
-    json.append(string: Hex.encode(proof.bytes))
-    json.append(raw: "}")
-    return json.bytes
+    JSONText.object([
+      ("action", Self.action), ("nodeName", name), ("timestamp", UTCTime(milliseconds: created).text),
+      ("readKey", writer.hex), ("id", id.hex), ("expires", UTCTime(milliseconds: expires).text),
+      ("proof", Hex.encode(proof.bytes)),
+    ])
   }
 
   /// - Returns: `nil` for fields that are missing or wrong.
@@ -122,17 +110,10 @@ struct AuthorisationAnswer: Equatable, Sendable {
   var time: Int64
 
   var encoded: [UInt8] {
-    var json = JSONText()
-    json.append(raw: "{\"action\":")
-    json.append(string: kind.action)
-    json.append(raw: ",\"id\":")
-    json.append(string: id.hex)
-    json.append(raw: ",\"nodeName\":")
-    json.append(string: name)
-    json.append(raw: ",\"timestamp\":")
-    json.append(string: UTCTime(milliseconds: time).text)
-    json.append(raw: "}")
-    return json.bytes
+    JSONText.object([
+      ("action", kind.action), ("id", id.hex), ("nodeName", name),
+      ("timestamp", UTCTime(milliseconds: time).text),
+    ])
   }
 }
 
