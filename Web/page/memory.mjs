@@ -1,0 +1,20 @@
+// Small things that outlive the page: the draft, and what waits to be deleted. Where storage is refused, they do not.
+
+const prefix = 'hypha.';
+
+export function recall(name) {
+  try {
+    return localStorage.getItem(prefix + name) ?? undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** @param value to be remembered, or nothing, to forget it. */
+export function remember(name, value) {
+  try {
+    if (value) localStorage.setItem(prefix + name, value); else localStorage.removeItem(prefix + name);
+  } catch {
+    // Refused: the page says so elsewhere.
+  }
+}
