@@ -10,13 +10,15 @@
 // was kept. Keys are bytes (Uint8Array), times milliseconds since 1970, sizes and lengths numbers.
 
 const methods = {
-  newPassphrase: 1, deriveKeys: 2, newWriter: 3,
+  newPassphrase: 1, deriveKeys: 2, newWriter: 3, checkPassphrase: 4,
   load: 10, open: 11, commit: 12, committed: 13, status: 14, events: 15, tick: 16,
   post: 20, deletePost: 21, posts: 22,
   connect: 30, receive: 31, output: 32, disconnect: 33,
   request: 40, ownRequest: 41, requests: 42, approve: 43, deny: 44,
   devices: 50, rename: 51, revoke: 52, restore: 53,
 };
+
+const writerStates = { kept: 0, new: 1, behind: 2 };
 
 const eventNames = [, 'synced', 'requested', 'answered', 'ownAnswered'];
 
@@ -43,7 +45,7 @@ export class Writer {
     return this;
   }
 
-  flag(value) { return this.#add(Uint8Array.of(value ? 1 : 0)); }
+  byte(value) { return this.#add(Uint8Array.of(value)); }
 
   count(value) {
     const part = new Uint8Array(4);
@@ -187,6 +189,15 @@ export class Core {
     return { publicKey: reader.data(), secretKey: reader.data(), channelKey: reader.data(), atRestKey: reader.data() };
   }
 
+  /** Words typed so far, and those not on the list: their place, from 1 on, and perhaps the word that was meant. */
+  checkPassphrase(typed) {
+    const reader = this.call(methods.checkPassphrase, new Writer().text(typed));
+    return {
+      words: reader.count(),
+      wrong: reader.list(() => ({ place: reader.count(), hint: reader.text() || undefined })),
+    };
+  }
+
   newWriter() {
     const reader = this.call(methods.newWriter);
     return { publicKey: reader.data(), secretKey: reader.data() };
@@ -202,10 +213,11 @@ export class Core {
    *
    * @param options.secretKey of this node's own writer: that of `key` for the origin. Without, it only reads.
    * @param options.channelKey without, messages are passed on unopened.
-   * @param options.isNew the writer has never written. Only what was loaded may be written on otherwise.
+   * @param options.state of that writer: `kept` where all that it wrote was loaded, `new` where it has never written,
+   *   `behind` where what it wrote is to come from other nodes before it may write again.
    */
-  open(key, { secretKey = new Uint8Array(), channelKey = new Uint8Array(), isNew = false } = {}) {
-    this.call(methods.open, new Writer().data(key).data(secretKey).data(channelKey).flag(isNew));
+  open(key, { secretKey = new Uint8Array(), channelKey = new Uint8Array(), state = 'kept' } = {}) {
+    this.call(methods.open, new Writer().data(key).data(secretKey).data(channelKey).byte(writerStates[state]));
   }
 
   /** What is to be kept: see `journalRecords`. @throws {CoreError} `busy` before the last one is `committed`. */
@@ -213,12 +225,16 @@ export class Core {
 
   committed(now = Date.now()) { this.call(methods.committed, new Writer().number(now)); }
 
-  /** `keptBy`: connected nodes that have everything that this one wrote. `lengths`: blocks that count, by writer. */
+  /**
+   * @returns `isBehind`: the own writer must not write yet. `isCurrent`: all that a connected node said it has is here.
+   *   `keptBy`: connected nodes that have everything that this one wrote. `lengths`: blocks that count, by writer.
+   */
   status() {
     const reader = this.call(methods.status);
     return {
-      canPost: reader.flag(), isComplete: reader.flag(), needsCommit: reader.flag(), keptBy: reader.count(),
-      ownKey: reader.data(),
+      canPost: reader.flag(), isBehind: reader.flag(), isRevoked: reader.flag(), isCurrent: reader.flag(),
+      needsCommit: reader.flag(), keptBy: reader.count(), heldBlocks: reader.number(), knownBlocks: reader.number(),
+      ownLength: reader.number(), ownKey: reader.data(),
       lengths: reader.list(() => ({ writer: reader.data(), length: reader.number() })),
     };
   }

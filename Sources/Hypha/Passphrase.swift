@@ -77,6 +77,24 @@ public struct Passphrase: ~Copyable {
 
   // MARK: - Words
 
+  /// A typed word that is not on the list.
+  public struct WrongWord: Equatable, Sendable {
+    /// From 1 on.
+    public var place: Int
+    /// The word that was perhaps meant.
+    public var hint: String?
+  }
+
+  /// What a person has typed so far: the number of words, and those that are not on the list.
+  public static func check(typed text: String) -> (words: Int, wrong: [WrongWord]) {
+    let words = split(text)
+    var wrong: [WrongWord] = []
+    for (place, word) in words.prefix(HyphaLimits.passphraseWords.upperBound).enumerated() {
+      if !isListed(word) { wrong.append(WrongWord(place: place + 1, hint: nearest(to: word))) }
+    }
+    return (words.count, wrong)
+  }
+
   /// The words of a typed text: lower case, plain hyphens.
   static func split(_ text: String) -> [String] {
     var words: [String] = []

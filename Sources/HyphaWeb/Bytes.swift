@@ -17,6 +17,7 @@ package struct RequestReader {
     return number
   }
 
+  package mutating func byte() throws(WebError) -> UInt8 { UInt8(truncatingIfNeeded: try number(1)) }
   package mutating func flag() throws(WebError) -> Bool { try number(1) != 0 }
   package mutating func count() throws(WebError) -> Int { Int(try number(4)) }
   package mutating func uint64() throws(WebError) -> UInt64 { try number(8) }

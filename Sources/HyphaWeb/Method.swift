@@ -7,6 +7,7 @@ enum Method: UInt32 {
   case newPassphrase = 1
   case deriveKeys = 2
   case newWriter = 3
+  case checkPassphrase = 4
   case load = 10
   case open = 11
   case commit = 12
@@ -35,7 +36,7 @@ enum Method: UInt32 {
     _ request: inout RequestReader, _ response: inout ResponseWriter, _ instance: inout Instance
   ) throws(WebError) {
     switch self {
-    case .newPassphrase, .deriveKeys, .newWriter: try makeKeys(&request, &response)
+    case .newPassphrase, .deriveKeys, .newWriter, .checkPassphrase: try makeKeys(&request, &response)
     case .load:
       let name = try request.text()
       instance.files[name] = try request.data()
@@ -44,11 +45,12 @@ enum Method: UInt32 {
       var secretKey = try request.optional()
       defer { secretKey?.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
       let channelKey = try request.secret()
-      let isNew = try request.flag()
+      let state = WebNode.WriterState(rawValue: try request.byte())
       let files = instance.files
       instance.files = [:]
+      guard let state else { throw WebError("badRequest", "a writer is kept, new or behind") }
       instance.node = try WebNode(
-        key, secretKey: secretKey, channelKey: channelKey, isNew: isNew, files: files)
+        key, secretKey: secretKey, channelKey: channelKey, state: state, files: files)
     default:
       guard let node = instance.node else { throw WebError("badRequest", "no hypha is open") }
       switch self {
@@ -78,6 +80,14 @@ enum Method: UInt32 {
       } catch {
         throw WebError(error)
       }
+    case .checkPassphrase:
+      let (words, wrong) = Passphrase.check(typed: try request.text())
+      response.append(count: words)
+      response.append(count: wrong.count)
+      for word in wrong {
+        response.append(count: word.place)
+        response.append(word.hint ?? "")
+      }
     default:
       let pair = KeyPair()
       response.append(pair.publicKey)
@@ -101,17 +111,7 @@ enum Method: UInt32 {
       response.append(count: closed.count)
       for id in closed { response.append(id) }
     default:
-      let lengths = try core { () throws(HyphaError) in try node.hypha.lengths() }
-      response.append(try core { () throws(HyphaError) in try node.hypha.canPost() })
-      response.append(try node.isComplete())
-      response.append(node.needsCommit)
-      response.append(count: node.keptBy)
-      response.append(node.ownKey?.bytes ?? [])
-      response.append(count: lengths.count)
-      for (key, length) in lengths {
-        response.append(key)
-        response.append(length)
-      }
+      response.append(try node.status())
     }
   }
 
@@ -120,6 +120,7 @@ enum Method: UInt32 {
   private func usePosts(
     _ node: WebNode, _ request: inout RequestReader, _ response: inout ResponseWriter
   ) throws(WebError) {
+    if self != .posts { try node.checkWhole() }
     switch self {
     case .post:
       let (text, device, now) = (try request.text(), try request.text(), try request.time())
@@ -191,6 +192,7 @@ enum Method: UInt32 {
     default:
       let (device, ownName, now) = (try request.text(), try request.text(), try request.time())
       let isApproval = self == .approve
+      if isApproval { try node.checkWhole() }
       let answered = try core { () throws(HyphaError) in
         let found = try node.membership.find(device, now: now)
         return isApproval
@@ -212,6 +214,7 @@ enum Method: UInt32 {
       return
     }
     let writer = try request.key()
+    try node.checkWhole()
     switch self {
     case .rename:
       let name = try request.text()
@@ -230,6 +233,24 @@ private func core<T>(_ body: () throws(HyphaError) -> T) throws(WebError) -> T {
 }
 
 extension ResponseWriter {
+  mutating func append(_ status: WebNode.Status) {
+    append(status.canPost)
+    append(status.isBehind)
+    append(status.isRevoked)
+    append(status.isCurrent)
+    append(status.needsCommit)
+    append(count: status.keptBy)
+    append(status.heldBlocks)
+    append(status.knownBlocks)
+    append(status.ownLength)
+    append(status.ownKey?.bytes ?? [])
+    append(count: status.lengths.count)
+    for (key, length) in status.lengths {
+      append(key)
+      append(length)
+    }
+  }
+
   mutating func append(_ post: Post) {
     append(post.id.text)
     append(post.text)

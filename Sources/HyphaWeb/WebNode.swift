@@ -15,6 +15,35 @@ final class WebNode {
     case ownAnswered = 4
   }
 
+  /// What is known of the own writer's feed.
+  enum WriterState: UInt8 {
+    /// All that it wrote is among the files that were kept.
+    case kept = 0
+    /// It has never written.
+    case new = 1
+    /// What it wrote is to come from other nodes first.
+    case behind = 2
+  }
+
+  /// How things stand, for the page.
+  struct Status {
+    var canPost = false
+    /// What this writer wrote is not all here: it must not write.
+    var isBehind = false
+    var isRevoked = false
+    /// A peer has said what it holds, and all of that is here.
+    var isCurrent = false
+    var needsCommit = false
+    /// Connected nodes that have everything that this one wrote.
+    var keptBy = 0
+    var heldBlocks: UInt64 = 0
+    var knownBlocks: UInt64 = 0
+    var ownLength: UInt64 = 0
+    var ownKey: PublicKey?
+    /// Blocks that count, by writer.
+    var lengths: [(PublicKey, UInt64)] = []
+  }
+
   private static let extensionName = "secure-ephemeral"
   private static let membershipFile = "membership"
 
@@ -35,23 +64,30 @@ final class WebNode {
   private var committing: UInt64?
   /// Blocks of the own feed that are durable.
   private var durableLength: UInt64
+  /// Blocks of the own feed that the replicator knows of.
+  private var notedLength: UInt64
+  private var isLocalShared = false
+  /// All that the own writer wrote is to come from other nodes.
+  private var catchesUp: Bool
 
   /// - Parameters:
   ///   - files: what was kept, by name.
   ///   - secretKey: of this node's own writer; without, it only reads.
-  ///   - isNew: the own writer has never written. If not so, its feed must be among the files: a writer that lost what it
-  ///     wrote would sign other blocks in its place.
+  ///   - state: of the own writer. A writer that lost what it wrote, and does not fetch it back, would sign other blocks in
+  ///     its place.
   init(
-    _ key: PublicKey, secretKey: [UInt8]?, channelKey: consuming SecretBytes?, isNew: Bool,
+    _ key: PublicKey, secretKey: [UInt8]?, channelKey: consuming SecretBytes?, state: WriterState,
     files: [String: [UInt8]]
   ) throws(WebError) {
     let journal = Journal()
     self.journal = journal
     let store = FeedStore(files, journal)
     let own: Feed<JournaledStorage>?
-    if let secretKey { own = try Self.own(secretKey, isNew, store) } else { own = nil }
+    if let secretKey { own = try Self.own(secretKey, state, store) } else { own = nil }
     local = own
+    catchesUp = own != nil && state == .behind
     durableLength = own?.length ?? 0
+    notedLength = durableLength
     let source: Feed<JournaledStorage>
     if let own, own.key == key {
       source = own
@@ -59,7 +95,8 @@ final class WebNode {
       do throws(FeedError) { source = try store.feed(key) } catch { throw WebError(error) }
     }
     do throws(HyphaError) {
-      hypha = try Hypha(source: source, local: own === source ? nil : own) { (key) throws(HyperdbError) in
+      hypha = try Hypha(source: source, local: own === source ? nil : own, begins: state == .new) {
+        (key) throws(HyperdbError) in
         do throws(FeedError) { return try store.feed(key) } catch {
           throw HyperdbError(.unopened, error.context)
         }
@@ -67,38 +104,43 @@ final class WebNode {
     } catch {
       throw WebError(error)
     }
-    let state = files[Self.membershipFile]
-    membershipStorage = JournaledStorage(Self.membershipFile, state ?? [], journal)
-    membership = Membership(hypha, channelKey: channelKey, state: state)
+    let requests = files[Self.membershipFile]
+    membershipStorage = JournaledStorage(Self.membershipFile, requests ?? [], journal)
+    membership = Membership(hypha, channelKey: channelKey, state: requests)
+    notedLength = own?.length ?? 0
     try share()
   }
 
   private static func own(
-    _ secretKey: [UInt8], _ isNew: Bool, _ store: FeedStore
+    _ secretKey: [UInt8], _ state: WriterState, _ store: FeedStore
   ) throws(WebError) -> Feed<JournaledStorage> {
     guard let pair = KeyPair.stored(secretKey) else {
       throw WebError("badRequest", "the secret key does not hold together")
     }
     let feed: Feed<JournaledStorage>
     do throws(FeedError) { feed = try store.feed(pair) } catch { throw WebError(error) }
-    guard isNew == (feed.length == 0) else {
+    switch state {
+    case .new where feed.length > 0:
+      throw WebError("alreadyWritten", "this writer is not new: it has written \(feed.length) blocks")
+    case .kept where feed.length == 0:
       throw WebError(
-        isNew ? "alreadyWritten" : "storageLost",
-        isNew
-          ? "this writer is not new: it has written \(feed.length) blocks"
-          : "what this device wrote is gone from its storage: sign in anew, with a new writer")
+        "storageLost", "what this device wrote is gone from its storage: it must be fetched back first")
+    default: return feed
     }
-    return feed
   }
 
   private func share() throws(WebError) {
     do throws(HyphaError) {
       for feed in try hypha.feeds() {
-        do throws(WireError) { try replicator.share(feed, downloads: !feed.isWritable) } catch {
+        // Its own, too: it can be behind what it has published.
+        do throws(WireError) { try replicator.share(feed, downloads: true) } catch {
           throw HyphaError(.database(.tooLarge), error.context)
         }
-        let limit = try hypha.limit(of: feed.key)
-        replicator.limit(feed.key, to: feed === local ? min(limit ?? .max, durableLength) : limit)
+        replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
+        if feed === local, !isLocalShared {
+          isLocalShared = true
+          replicator.appended(durableLength..<max(durableLength, feed.length), to: feed.key)
+        }
       }
     } catch {
       throw WebError(error)
@@ -111,7 +153,19 @@ final class WebNode {
   func wrote() {
     hasChanges = true
     hasOwnChanges = true
+    guard let local, local.length > notedLength else { return }
+    replicator.appended(notedLength..<local.length, to: local.key)
+    notedLength = local.length
   }
+
+  /// - Throws: where this node's own writer must not write, because what it wrote before is not all here.
+  func checkWhole() throws(WebError) {
+    guard isBehind else { return }
+    throw WebError(
+      "behind", "what this device wrote before is still being fetched: try again when it is here")
+  }
+
+  private var isBehind: Bool { catchesUp || local.map { replicator.isFetching($0.key) } ?? false }
 
   var needsCommit: Bool { committing == nil && (hasChanges || membership.hasChanged) }
 
@@ -161,10 +215,13 @@ final class WebNode {
     membership.tick(now: now)
     noteEvents()
     do throws(HyphaError) {
-      for (key, _) in try hypha.lengths() { replicator.announce(key) }
+      for feed in try hypha.feeds() {
+        replicator.announce(feed.key, below: feed === local ? durableLength : .max)
+      }
     } catch {
       throw WebError(error)
     }
+    if catchesUp, try isSynced() { catchesUp = false }
   }
 
   // MARK: - Connections
@@ -204,6 +261,7 @@ final class WebNode {
       case .unknownFeed, .finished: break
       }
     }
+    notedLength = local?.length ?? 0
     noteEvents()
     if let failure { throw WebError(failure) }
   }
@@ -246,17 +304,42 @@ final class WebNode {
     return events
   }
 
-  var ownKey: PublicKey? { local?.key }
+  func status() throws(WebError) -> Status {
+    var status = Status()
+    do throws(HyphaError) {
+      status.lengths = try hypha.lengths()
+      status.canPost = try hypha.canPost()
+      status.isCurrent = replicator.isAnswered(hypha.source.key)
+      for feed in try hypha.feeds() {
+        status.heldBlocks += feed.heldBlocks
+        status.knownBlocks += max(replicator.knownLength(feed.key), feed.heldBlocks)
+        if !replicator.isComplete(feed.key) { status.isCurrent = false }
+      }
+      if let local {
+        status.isRevoked = try hypha.isRevoked(local.key)
+        status.keptBy = replicator.fullyHeldBy(local.key)
+        status.ownKey = local.key
+        status.ownLength = local.length
+      }
+    } catch {
+      throw WebError(error)
+    }
+    status.isBehind = isBehind
+    status.needsCommit = needsCommit
+    return status
+  }
 
-  /// Whether all that connected peers hold is here.
-  func isComplete() throws(WebError) -> Bool {
-    do throws(HyphaError) { return try hypha.feeds().allSatisfy { replicator.isComplete($0.key) } } catch {
+  /// Whether all that connected peers hold is here, and one of them holds all that is here.
+  private func isSynced() throws(WebError) -> Bool {
+    guard hypha.source.length > 0 else { return false }
+    do throws(HyphaError) {
+      return try hypha.feeds().allSatisfy {
+        replicator.isComplete($0.key) && replicator.isHeldElsewhere($0.key)
+      }
+    } catch {
       throw WebError(error)
     }
   }
-
-  /// On how many connected nodes all is that this node wrote and that is durable.
-  var keptBy: Int { local.map { replicator.fullyHeldBy($0.key) } ?? 0 }
 }
 
 /// Feeds by key, opened once, in files named `KEY/data` and so on.

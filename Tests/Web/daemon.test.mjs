@@ -97,7 +97,7 @@ test('an origin in a page signs up an always-on node; readers and devices replic
   const { port, control } = await startDaemon(t);
   const { code } = await control('setup-code');
   const keys = (await newCore()).newWriter();
-  const origin = await Page.open(keys.publicKey, { secretKey: keys.secretKey, channelKey, isNew: true });
+  const origin = await Page.open(keys.publicKey, { secretKey: keys.secretKey, channelKey, state: 'new' });
   t.after(() => origin.close());
   for (let number = 0; number < 100; number += 1) origin.core.post(`post ${number}`, 'page');
   origin.commit();
@@ -112,7 +112,7 @@ test('an origin in a page signs up an always-on node; readers and devices replic
   assert.deepEqual(reader.core.posts(200), origin.core.posts(200));
 
   const own = (await newCore()).newWriter();
-  const device = await Page.open(keys.publicKey, { secretKey: own.secretKey, channelKey, isNew: true });
+  const device = await Page.open(keys.publicKey, { secretKey: own.secretKey, channelKey, state: 'new' });
   t.after(() => device.close());
   const { words } = device.core.request('phone');
   device.commit();

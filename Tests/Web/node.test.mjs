@@ -8,7 +8,7 @@ const channelKey = new Uint8Array(32).fill(7);
 async function origin() {
   const core = await newCore();
   const writer = core.newWriter();
-  core.open(writer.publicKey, { secretKey: writer.secretKey, channelKey, isNew: true });
+  core.open(writer.publicKey, { secretKey: writer.secretKey, channelKey, state: 'new' });
   const kept = new Kept();
   kept.commit(core);
   return { core, kept, writer, key: writer.publicKey };
@@ -17,7 +17,7 @@ async function origin() {
 async function device(key, options = {}) {
   const core = await newCore();
   const writer = core.newWriter();
-  core.open(key, { secretKey: writer.secretKey, channelKey, isNew: true, ...options });
+  core.open(key, { secretKey: writer.secretKey, channelKey, state: 'new', ...options });
   const kept = new Kept();
   kept.commit(core);
   return { core, kept, writer };
@@ -102,7 +102,7 @@ test('a writer whose storage is gone does not write again, and a new one takes n
   assert.throws(() => empty.open(key, { secretKey: writer.secretKey }), { code: 'storageLost' });
   const again = await newCore();
   kept.loadInto(again);
-  assert.throws(() => again.open(key, { secretKey: writer.secretKey, isNew: true }), { code: 'alreadyWritten' });
+  assert.throws(() => again.open(key, { secretKey: writer.secretKey, state: 'new' }), { code: 'alreadyWritten' });
 });
 
 test('a device asks, the words are the same on both, is let in, posts, and is revoked', async () => {

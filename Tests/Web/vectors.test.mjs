@@ -172,7 +172,7 @@ for (const name of databases) {
     assert.deepEqual(
       all.map(([entry]) => entry.key), expect.iterationOrder.filter((key) => current[key]?.length));
     for (const [isReversed, expected] of [[false, expect.history], [true, expect.historyReverse]]) {
-      const entries = call(method.history, request().count(0).flag(isReversed)).list(readEntry);
+      const entries = call(method.history, request().count(0).byte(isReversed ? 1 : 0)).list(readEntry);
       assert.deepEqual(entries.map(({ feed, seq }) => [feed, seq]), expected);
     }
     for (const [key, expected] of Object.entries(expect.checkout.get)) {

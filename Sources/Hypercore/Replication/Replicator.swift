@@ -102,10 +102,12 @@ public final class Replicator<Storage: RandomAccessStorage> {
   }
 
   /// Tells peers of the blocks that are new, now that they are durable.
-  public func announce(_ key: PublicKey) {
+  ///
+  /// - Parameter end: those from here on are not durable yet.
+  public func announce(_ key: PublicKey, below end: UInt64 = .max) {
     guard let shared = feeds[key] else { return }
-    let ranges = shared.unannounced.map { $0.clamped(to: 0..<shared.limit) }.filter { !$0.isEmpty }
-    shared.unannounced = []
+    let ranges = shared.unannounced.map { $0.clamped(to: 0..<min(end, shared.limit)) }.filter { !$0.isEmpty }
+    shared.unannounced = shared.unannounced.map { $0.clamped(to: end..<UInt64.max) }.filter { !$0.isEmpty }
     for peer in shared.peers where peer.isTold {
       guard let session = connections[peer.connection]?.session else { continue }
       for range in ranges {
@@ -131,8 +133,17 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// Whether another node has all that is here of a feed; of an empty one, whether one says that it knows of no more.
   public func isHeldElsewhere(_ key: PublicKey) -> Bool {
     guard let shared = feeds[key] else { return false }
-    if shared.length > 0 { return fullyHeldBy(key) > 0 }
-    return shared.peers.contains { $0.wantedRegions > 0 && $0.openWants == 0 }
+    return shared.length > 0 ? fullyHeldBy(key) > 0 : isAnswered(key)
+  }
+
+  /// Whether a peer has said what it holds of a feed.
+  public func isAnswered(_ key: PublicKey) -> Bool {
+    feeds[key]?.peers.contains { $0.wantedRegions > 0 && $0.openWants == 0 } ?? false
+  }
+
+  /// Blocks of use in a feed, as far as this node and its peers know.
+  public func knownLength(_ key: PublicKey) -> UInt64 {
+    feeds[key]?.knownLength ?? 0
   }
 
   /// Whether blocks of a feed are on their way.
