@@ -1,0 +1,532 @@
+import { Core } from '../core.mjs';
+import { CallError, FencedError, describe } from './errors.mjs';
+import { limits } from './limits.mjs';
+import { lookUp, signUp } from './lookup.mjs';
+import { PageNode, fromHex, later, toHex } from './node.mjs';
+import { sealHere, sealLocked, unsealHere, unsealLocked, wipe } from './secrets.mjs';
+import { MemoryStore } from './storage.mjs';
+
+/** Calls that change nothing: they may be asked again. */
+export const readingCalls = new Set(['posts', 'newPassphrase', 'checkPassphrase']);
+
+const pagePost = (post) => ({ ...post, writer: toHex(post.writer) });
+
+const pageRequest = ({ id, name, words, created, expires, state }) => ({ id, name, words, created, expires, state });
+
+/** What this browser may do, in a word. */
+function accessOf(role, status, ownRequest, isLocked) {
+  if (role === 'reader') return 'reader';
+  if (isLocked) return 'locked';
+  if (status.isRevoked) return 'revoked';
+  if (status.isBehind) return 'behind';
+  if (status.canPost) return 'authorised';
+  return ownRequest?.state === 'denied' || ownRequest?.state === 'expired' ? ownRequest.state : 'waiting';
+}
+
+const pageText = (value, what) => {
+  if (typeof value !== 'string') throw new CallError('badRequest', `${what} is no text`);
+  return value;
+};
+
+const pageKey = (value) => {
+  if (!/^[0-9a-f]{64}$/.test(value)) throw new CallError('badRequest', 'a writer is 64 hexadecimal digits');
+  return fromHex(value);
+};
+
+/** The tab that holds the core: finds the hypha, opens it, carries out calls, and says how things stand. */
+export class Leader {
+  #start;
+  #environment;
+  #on;
+  #module;
+  #begun;
+  #begin;
+  #helper;
+  #store;
+  #node;
+  #phase = 'starting';
+  #progress = { what: 'load' };
+  #error;
+  #key;
+  #persisted = false;
+  #current = 0;
+  #revision = 0;
+  #lengths = '';
+  #isBusy = false;
+  #isClosed = false;
+  #stateTimer;
+  #stateTime = -Infinity;
+  #told;
+  #lookUpTimer;
+  #wakeLookUp;
+
+  /**
+   * @param start of the page: `origin`, `host`
+   * @param environment `loadModule()` → the compiled core, `openStore()`, `makeSocket(url)`, `fetch`, `isPersisted()`
+   * @param on `state(state)`; `busy(milliseconds)`: it answers nobody for so long; `lost()`: another tab has taken over
+   */
+  constructor(start, environment, on) {
+    this.#start = start;
+    this.#environment = environment;
+    this.#on = on;
+    this.#begun = new Promise((resolve) => { this.#begin = resolve; });
+  }
+
+  // Life
+
+  async run() {
+    try {
+      // All at once: the slowest says when the first post is there.
+      const found = this.#findKey();
+      const [module, store] = await Promise.all([this.#loadModule(), this.#openStore()]);
+      if (this.#isClosed) return store.close();
+      this.#module = module;
+      this.#store = store;
+      let kept;
+      try { kept = await store.load(); } catch (error) {
+        console.warn(`What this browser kept cannot be read: ${error.message}`);
+        this.#store = new MemoryStore();
+        kept = await this.#store.load();
+      }
+      this.#persisted = await this.#environment.isPersisted();
+      if (kept.state.has('node')) {
+        await this.#openKept(kept);
+        this.#compareKey(await found);
+      } else {
+        await this.#follow(await found);
+      }
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #loadModule() {
+    try { return await this.#environment.loadModule(); } catch (error) {
+      throw new CallError('wasm', `The program could not be started: ${error.message}`);
+    }
+  }
+
+  async #openStore() {
+    try { return await this.#environment.openStore(); } catch (error) {
+      console.warn(`This browser keeps nothing: ${error.message}`);
+      return new MemoryStore();
+    }
+  }
+
+  /** @returns {Promise<{key?: string, error?: Error}>} */
+  #findKey() {
+    return lookUp(this.#start.origin, this.#environment.fetch).then((key) => ({ key }), (error) => ({ error }));
+  }
+
+  /** Opens the hypha that was found, or asks again after a while. */
+  async #follow({ key, error }) {
+    let failures = 0;
+    let found = { key, error };
+    while (!found.key) {
+      if (this.#isClosed || this.#node) return;
+      if (!this.#isBusy) this.#setPhase(found.error ? 'unreachable' : 'uninitialised');
+      failures += 1;
+      const wait = Math.min(limits.lastRetryMilliseconds, limits.firstRetryMilliseconds * 2 ** failures);
+      await new Promise((resolve) => {
+        this.#wakeLookUp = resolve;
+        this.#lookUpTimer = setTimeout(resolve, wait);
+      });
+      clearTimeout(this.#lookUpTimer);
+      if (this.#isBusy || this.#isClosed || this.#node) continue;
+      found = await this.#findKey();
+    }
+    if (this.#isClosed || this.#node || this.#isBusy) return;
+    this.#setPhase('starting', { what: 'load' });
+    const node = this.#makeNode(new Map());
+    await node.open({
+      key: fromHex(found.key), files: new Map(),
+      change: { drops: [''], state: { node: { key: found.key, role: 'reader', deviceName: '' } } },
+    });
+    this.#adopt(node);
+    node.connect();
+  }
+
+  async #openKept({ files, state }) {
+    const { key, role } = state.get('node');
+    const here = state.get('here');
+    let secrets;
+    if (role !== 'reader' && here) {
+      secrets = await unsealHere(here, key).catch((error) => {
+        console.warn(`The secrets that are kept here cannot be opened: ${error.message}`);
+      });
+    }
+    const node = this.#makeNode(state);
+    await node.open({ key: fromHex(key), files, secrets });
+    this.#adopt(node);
+    node.connect();
+  }
+
+  #makeNode(state) {
+    return new PageNode({
+      module: this.#module, store: this.#store, state, url: `${this.#socketOrigin}/hypha`,
+      makeSocket: this.#environment.makeSocket,
+      on: {
+        changed: () => this.#changed(),
+        failed: (error) => this.#fail(error),
+      },
+    });
+  }
+
+  #adopt(node) {
+    if (this.#isClosed) return node.close();
+    this.#node = node;
+    this.#key = node.state.get('node').key;
+    this.#setPhase('open');
+  }
+
+  #compareKey({ key }) {
+    if (!key || key === this.#key) return;
+    this.#fail(new CallError('otherHypha', `${this.#start.host} now keeps another hypha, dat://${key}, than the one that this `
+      + `browser knows it by, dat://${this.#key}. If that is right, remove this site’s data in the browser’s settings.`));
+  }
+
+  get #socketOrigin() { return this.#start.origin.replace(/^http/, 'ws'); }
+
+  #fail(error) {
+    if (this.#isClosed) return;
+    if (error instanceof FencedError) {
+      this.close();
+      this.#on.lost();
+      return;
+    }
+    console.error(error);
+    this.#node?.close();
+    this.#node = undefined;
+    this.#error = describe(error);
+    this.#setPhase('failed');
+  }
+
+  /** Lets go of everything: another tab goes on. */
+  close() {
+    this.#isClosed = true;
+    clearTimeout(this.#stateTimer);
+    clearTimeout(this.#lookUpTimer);
+    this.#wakeLookUp?.();
+    this.#node?.close();
+    this.#node?.store.close();
+    this.#store?.close();
+  }
+
+  /** The network is there, or a person looks: connects now. */
+  wake() {
+    this.#node?.wake();
+    this.#wakeLookUp?.();
+    if (this.#node) this.#findKey().then((found) => this.#compareKey(found));
+    this.#environment.isPersisted().then((persisted) => {
+      this.#persisted = persisted;
+      this.#changed();
+    }, () => {});
+  }
+
+  /** The network is gone. */
+  sleep() { this.#node?.drop(); }
+
+  // State
+
+  #setPhase(phase, progress) {
+    this.#phase = phase;
+    if (phase !== 'starting') this.#begin();
+    this.#progress = progress;
+    this.tell();
+  }
+
+  #setProgress(what) {
+    this.#progress = what && { what };
+    this.tell();
+  }
+
+  #changed() {
+    if (this.#stateTimer || this.#isClosed) return;
+    const wait = Math.max(0, this.#stateTime + limits.stateMilliseconds - performance.now());
+    this.#stateTimer = setTimeout(() => this.tell(), wait);
+  }
+
+  /** Says how things stand, if that is news. */
+  tell(isAsked = false) {
+    clearTimeout(this.#stateTimer);
+    this.#stateTimer = undefined;
+    if (this.#isClosed) return;
+    this.#stateTime = performance.now();
+    let state;
+    try { state = this.#state(); } catch (error) {
+      // The core starts again, and says more then.
+      if (error.code !== 'interrupted') console.error(error);
+      return;
+    }
+    const told = JSON.stringify(state);
+    if (told === this.#told && !isAsked) return;
+    this.#told = told;
+    this.#on.state(state);
+  }
+
+  #state() {
+    const state = {
+      phase: this.#phase, progress: this.#progress, error: this.#error, host: this.#start.host, key: this.#key,
+      ownKey: undefined, deviceName: '', access: 'reader', isOrigin: false, network: 'offline',
+      storage: (this.#node ? this.#node.isKept : this.#store?.kind !== 'memory') ? 'kept' : 'memory',
+      persisted: this.#persisted, unkept: false, revision: this.#revision, length: 0, ownRequest: undefined, requests: [],
+      devices: [],
+    };
+    return this.#phase === 'open' ? { ...state, ...this.#node.use((core) => this.#nodeState(core)) } : state;
+  }
+
+  #nodeState(core) {
+    const node = this.#node;
+    const { role, writer, deviceName } = node.state.get('node');
+    const status = core.status();
+    const lengths = status.lengths.map(({ length }) => length).join();
+    if (lengths !== this.#lengths) this.#revision += 1;
+    this.#lengths = lengths;
+    const ownRequest = core.ownRequest();
+    const network = this.#network(status);
+    const progress = network === 'catchingUp' && status.knownBlocks > status.heldBlocks
+      ? { what: 'sync', done: status.heldBlocks, of: status.knownBlocks } : this.#progress;
+    return {
+      progress, ownKey: writer, deviceName, isOrigin: role === 'origin',
+      access: accessOf(role, status, ownRequest, !node.hasSecrets), network,
+      unkept: status.canPost && status.keptBy === 0 && status.ownLength > (node.state.get('heldElsewhere') ?? 0),
+      revision: this.#revision, length: status.lengths.reduce((sum, { length }) => sum + length, 0),
+      ownRequest: ownRequest && pageRequest(ownRequest),
+      requests: core.requests().filter(({ state }) => state === 'pending')
+        .map((received) => ({ ...pageRequest(received), writer: toHex(received.writer) })),
+      devices: core.devices().map((device) => {
+        const hex = toHex(device.writer);
+        return { ...device, writer: hex, isOwn: hex === writer };
+      }),
+    };
+  }
+
+  /** A block that comes while all else is here is no catching up. */
+  #network({ isCurrent }) {
+    if (!this.#node.isConnected) {
+      this.#current = 0;
+      return 'offline';
+    }
+    const now = performance.now();
+    if (isCurrent) this.#current = now;
+    return this.#current > 0 && now - this.#current < limits.currentMilliseconds ? 'live' : 'catchingUp';
+  }
+
+  // Calls
+
+  /** @returns a promise of the call's value */
+  async call(name, args = {}) {
+    if (!Object.hasOwn(Leader.#calls, name)) throw new CallError('badRequest', `there is no call ${name}`);
+    if (readingCalls.has(name)) return Leader.#calls[name].call(this, args);
+    try {
+      return await Leader.#calls[name].call(this, args);
+    } finally {
+      this.tell();
+    }
+  }
+
+  static #calls = {
+    async posts({ limit, before = '' }) {
+      const { posts, more } = (await this.#ready()).use((core) =>
+        core.posts(Math.min(Math.max(Number(limit) || 0, 1), limits.posts), pageText(before, 'before')));
+      return { posts: posts.map(pagePost), more };
+    },
+    async newPassphrase() { return (await this.#helping()).newPassphrase(); },
+    async checkPassphrase({ text }) { return (await this.#helping()).checkPassphrase(pageText(text, 'text')); },
+
+    setUp(args) { return this.#alone(() => this.#setUp(args)); },
+    signIn(args) { return this.#alone(() => this.#signIn(args)); },
+    signOut() { return this.#alone(() => this.#signOut()); },
+    lock() { return this.#alone(() => this.#lock()); },
+    unlock(args) { return this.#alone(() => this.#unlock(args)); },
+
+    requestAgain() {
+      return this.#write((core) => pageRequest(core.request(this.#node.state.get('node').deviceName)));
+    },
+    post({ text }) {
+      return this.#write((core) => pagePost(core.post(pageText(text, 'text'), this.#node.state.get('node').deviceName)));
+    },
+    deletePost({ id }) { return this.#write((core) => core.deletePost(pageText(id, 'id'))); },
+    approve({ id }) {
+      return this.#write((core) => {
+        core.approve(pageText(id, 'id'), this.#node.state.get('node').deviceName);
+      });
+    },
+    deny({ id }) {
+      return this.#write((core) => { core.deny(pageText(id, 'id'), this.#node.state.get('node').deviceName); });
+    },
+    async rename({ writer, name }) {
+      const node = await this.#ready();
+      const record = node.state.get('node');
+      await this.#write((core) => core.rename(pageKey(writer), pageText(name, 'name')),
+        writer === record.writer ? { state: { node: { ...record, deviceName: name } } } : {});
+    },
+    revoke({ writer }) { return this.#write((core) => core.revoke(pageKey(writer))); },
+    restore({ writer }) { return this.#write((core) => core.restore(pageKey(writer))); },
+
+    async retry() { this.wake(); },
+  };
+
+  async #ready() {
+    await this.#begun;
+    if (this.#phase !== 'open') throw new CallError('notOpen', 'No hypha is open here.');
+    await this.#node.ready();
+    return this.#node;
+  }
+
+  /** Changes something, and returns once that is kept. */
+  async #write(change, kept) {
+    const node = await this.#ready();
+    node.checkMayWrite();
+    const value = node.use(change);
+    this.#revision += 1;
+    await node.commit(kept);
+    return value;
+  }
+
+  /** Carries out what nothing else of its kind may come between. */
+  async #alone(work) {
+    if (this.#isBusy) throw new CallError('busy', 'Something else is under way: wait until it is done.');
+    this.#isBusy = true;
+    try {
+      return await work();
+    } finally {
+      this.#isBusy = false;
+      this.#progress = undefined;
+    }
+  }
+
+  /** A core for what needs no hypha. */
+  async #helping() {
+    await this.#begun;
+    if (!this.#module) throw new CallError('notOpen', 'The program could not be started.');
+    this.#helper ??= Core.instantiate(this.#module);
+    return this.#helper;
+  }
+
+  /** Derives the keys in a core of its own, of which nothing is left. */
+  async #derive(passphrase) {
+    this.#helper = undefined;
+    this.#setProgress('keys');
+    this.#on.busy(limits.deriveMilliseconds);
+    // So that what was just said leaves first.
+    await new Promise(later);
+    const core = await Core.instantiate(this.#module);
+    try {
+      return core.deriveKeys(pageText(passphrase, 'passphrase'), this.#start.host);
+    } finally {
+      this.#on.busy(0);
+    }
+  }
+
+  async #sealed(secrets, atRestKey, key) {
+    return { here: await sealHere(secrets, key), locked: await sealLocked(secrets, atRestKey, key) };
+  }
+
+  async #setUp({ code, passphrase, deviceName }) {
+    if (this.#phase !== 'uninitialised') throw new CallError('alreadyInitialised', 'This node has a hypha already.');
+    const name = pageText(deviceName, 'deviceName');
+    const { publicKey, secretKey, channelKey, atRestKey } = await this.#derive(passphrase);
+    const key = toHex(publicKey);
+    const secrets = { secretKey, channelKey };
+    const sealed = await this.#sealed(secrets, atRestKey, key);
+    wipe(atRestKey);
+    this.#setProgress('sign-up');
+    const node = this.#makeNode(new Map());
+    let accepted;
+    try {
+      accepted = await signUp(`${this.#socketOrigin}/sign-up/${key}`, pageText(code, 'code'), this.#environment.makeSocket);
+      // Kept before anybody else sees it.
+      await node.open({
+        key: publicKey, files: new Map(), secrets, isNew: true, prepare: (core) => core.rename(publicKey, name),
+        change: {
+          drops: [''],
+          state: { ...sealed, whole: true, node: { key, role: 'origin', writer: key, deviceName: name } },
+        },
+      });
+      node.connect(accepted.socket, accepted.received);
+      await this.#untilHeld(node);
+    } catch (error) {
+      accepted?.socket.close();
+      const { store } = node;
+      node.close();
+      await store.commit({ drops: [''], forgets: ['node', 'here', 'locked', 'whole', 'heldElsewhere'] }).catch(() => {});
+      throw error;
+    }
+    this.#store = node.store;
+    this.#adopt(node);
+  }
+
+  /** Waits until another node has all that this one wrote. */
+  async #untilHeld(node) {
+    const end = performance.now() + limits.setUpMilliseconds;
+    while (node.use((core) => core.status().keptBy) === 0) {
+      if (performance.now() > end) throw new CallError('offline', 'The node did not take the hypha in time: try again.');
+      await new Promise((resolve) => { setTimeout(resolve, 50); });
+    }
+  }
+
+  async #signIn({ passphrase, deviceName, asOrigin = false }) {
+    const node = await this.#ready();
+    const before = node.state.get('node');
+    if (before.role !== 'reader') throw new CallError('alreadySignedIn', 'This browser has signed in already: sign out first.');
+    const name = pageText(deviceName, 'deviceName');
+    const { publicKey, secretKey, channelKey, atRestKey } = await this.#derive(passphrase);
+    if (toHex(publicKey) !== before.key) {
+      wipe(secretKey, channelKey, atRestKey);
+      throw new CallError('wrongPassphrase', `That is not the passphrase of this hypha, or it was made with another domain `
+        + `than ${this.#start.host}.`);
+    }
+    const writer = asOrigin ? { publicKey, secretKey } : (await this.#helping()).newWriter();
+    if (!asOrigin) wipe(secretKey);
+    const secrets = { secretKey: writer.secretKey, channelKey };
+    const sealed = await this.#sealed(secrets, atRestKey, before.key);
+    wipe(atRestKey);
+    const role = asOrigin ? 'origin' : 'device';
+    const record = { ...before, role, writer: toHex(writer.publicKey), deviceName: name };
+    await node.reopen({
+      key: fromHex(before.key), secrets, isNew: !asOrigin, prepare: asOrigin ? undefined : (core) => { core.request(name); },
+      change: { state: { ...sealed, node: record, ...asOrigin ? {} : { whole: true } }, drops: ['membership'] },
+    });
+  }
+
+  async #signOut() {
+    const node = await this.#ready();
+    const { key, writer } = node.state.get('node');
+    if (!writer) return;
+    // The feed of a device that was never let in is nobody's.
+    const isDevice = node.use((core) => core.devices()).some((device) => toHex(device.writer) === writer);
+    await node.reopen({
+      key: fromHex(key),
+      change: {
+        state: { node: { key, role: 'reader', deviceName: '' } }, forgets: ['here', 'locked', 'whole', 'heldElsewhere'],
+        drops: isDevice ? ['membership'] : ['membership', `${writer}/`],
+      },
+    });
+  }
+
+  async #lock() {
+    const node = await this.#ready();
+    const { key, role } = node.state.get('node');
+    if (role === 'reader') throw new CallError('readOnly', 'There is nothing to lock: this browser has not signed in.');
+    await node.reopen({ key: fromHex(key), change: { forgets: ['here'] } });
+  }
+
+  async #unlock({ passphrase }) {
+    const node = await this.#ready();
+    const { key } = node.state.get('node');
+    const locked = node.state.get('locked');
+    if (!locked) throw new CallError('readOnly', 'There is nothing to unlock: this browser has not signed in.');
+    const { publicKey, secretKey, channelKey, atRestKey } = await this.#derive(passphrase);
+    wipe(secretKey, channelKey);
+    let secrets;
+    try { secrets = await unsealLocked(locked, atRestKey, key); } catch {
+      throw new CallError('wrongPassphrase', toHex(publicKey) === key
+        ? 'What was locked was altered, and cannot be opened: sign out, and sign in anew.'
+        : 'That is not the passphrase of this hypha.');
+    } finally {
+      wipe(atRestKey);
+    }
+    await node.reopen({ key: fromHex(key), secrets, change: { state: { here: await sealHere(secrets, key) } } });
+  }
+}
