@@ -13,7 +13,7 @@ SOURCES := Package.swift Sources Tests Benchmarks
 export SWIFT NODE PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build wasm run test test-system check deb bench format lint clean
+.PHONY: help setup build web wasm run test test-system check deb bench format lint clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +21,11 @@ help: ## Show this list.
 setup: ## Install the Debian packages that a build needs, if any are missing.
 	@scripts/setup build
 
-build: setup ## Build hyphad and hyphactl into .build/debug.
+build: setup web ## Build hyphad and hyphactl into .build/debug, and the web client.
 	$(SWIFT) build
+
+web: wasm ## Make the web client in .build/web.
+	@node scripts/web.mjs
 
 wasm: ## Compile the core for web pages into .build/wasm/hypha.wasm.
 	@scripts/setup wasm
@@ -32,10 +35,11 @@ run: build ## Start a node in the foreground, its state in .run/. A second one: 
 	@scripts/run
 
 # The tests start the programs that the same build made. `swift test` is last: its last line is the count.
-test: setup lint check wasm ## Build, check and test everything.
+test: setup lint check web ## Build, check and test everything.
 	@scripts/setup test
 	$(SWIFT) build --build-tests
 	node --test Tests/Web/*.test.mjs
+	@scripts/reproduce
 	$(SWIFT) test --skip-build
 
 check: setup ## Check that programs, manual pages and documents say the same.
