@@ -79,18 +79,20 @@ function render() {
 }
 
 function showBar() {
-  const { phase, access, host, network, requests = [], storage, key } = state;
+  const { phase, access, host, network, progress, requests = [], storage, key } = state;
   const isOpen = phase === 'open';
   setText(byID('host'), host ?? location.hostname);
   const badge = byID('network');
   badge.dataset.network = isOpen ? network : '';
   setText(badge, isOpen ? networkNames[network] : '');
+  const sync = byID('sync');
+  sync.hidden = progress?.what !== 'sync' || !progress.of;
+  if (!sync.hidden) sync.value = progress.done / progress.of;
   byID('open-sign-in').hidden = !isOpen || access !== 'reader';
   byID('open-devices').hidden = !isOpen || access !== 'authorised';
   const pending = byID('pending');
   pending.hidden = requests.length === 0;
-  setText(pending, String(requests.length));
-  pending.setAttribute('aria-label', `${requests.length} asking to be let in`);
+  setText(pending.firstElementChild, String(requests.length));
   byID('storage').hidden = !isOpen || storage !== 'memory';
   byID('link-line').hidden = !key;
   showStanding(state);
@@ -107,7 +109,6 @@ function take(next) {
   const before = state;
   state = next;
   if (before.access === 'waiting' && next.access === 'authorised') announce('This device was let in. You can post now.');
-  if (before.phase === 'open' && before.network !== next.network && next.phase === 'open') announce(networkNames[next.network]);
   render();
 }
 

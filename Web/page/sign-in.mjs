@@ -79,7 +79,9 @@ export class SignInView {
     });
   }
 
-  update() {}
+  update({ progress }) {
+    setText(this.node.querySelector('#sign-in-progress'), progress?.what === 'keys' ? 'Making keys of the passphrase…' : '');
+  }
 }
 
 /** A device that has asked to be let in. */
