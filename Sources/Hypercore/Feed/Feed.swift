@@ -65,6 +65,7 @@ public final class Feed<Storage: RandomAccessStorage> {
     self.key = key
     discoveryKey = Crypto.discoveryKey(key)
     self.keyPair = keyPair
+    try Self.clearUnfinished(files)
     try Self.checkKey(files, key)
     guard try SleepHeader.tree.isAt(files.tree), try SleepHeader.signatures.isAt(files.signatures) else {
       throw FeedError(.damaged, "feed \(key.hex): tree or signatures do not begin with their SLEEP header")
@@ -328,12 +329,12 @@ public final class Feed<Storage: RandomAccessStorage> {
     do throws(FeedError) {
       try dataWriter.flush()
       try pages.flush()
-      if durable {
-        try files.data.settle()
-        try files.tree.settle()
-        try files.signatures.settle()
-        needsSync = false
-      }
+      needsFlush = false
+      guard durable else { return }
+      try files.data.settle()
+      try files.tree.settle()
+      try files.signatures.settle()
+      needsSync = false
       for number in bits.pages.changed {
         guard let page = bits.pages.page(number) else { continue }
         try files.bitfield.put(
@@ -341,7 +342,6 @@ public final class Feed<Storage: RandomAccessStorage> {
           at: UInt64(SleepHeader.size) + number * UInt64(FeedBitfield.pageSize))
       }
       bits.pages.clearChanged()
-      needsFlush = false
     } catch {
       throw fail(error)
     }

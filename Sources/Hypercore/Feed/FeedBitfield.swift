@@ -123,6 +123,9 @@ final class FeedBitfield {
     }
   }
 
+  /// Blocks that the pages have room for.
+  var coveredBlocks: UInt64 { pages.end * Self.blocksPerPage }
+
   /// The first block of `range` that is held, or that is not.
   func first(held: Bool, in range: Range<UInt64>) -> UInt64? {
     var index = range.lowerBound

@@ -11,6 +11,8 @@ extension Feed {
     guard try files.secretKey.byteCount() >= 64 else { return nil }
     var secret = try files.secretKey.bytes(64, at: 0)
     defer { secret.withMutableBytes { SecretBytes.wipe($0) } }
+    // Room for a key that a power cut kept from being written.
+    if secret.allSatisfy({ $0 == 0 }) { return nil }
     guard let pair = KeyPair.stored(secret) else {
       throw FeedError(.wrongKey, "the stored secret key of feed \(key.hex) is damaged")
     }
@@ -18,6 +20,18 @@ extension Feed {
       throw FeedError(.wrongKey, "the stored secret key does not belong to feed \(key.hex)")
     }
     return pair
+  }
+
+  /// Forgets a feed whose making a power cut ended: the system had given its files their size, but not yet their contents.
+  /// Nothing of it was durable, or else the bitfield, which is written last, would claim something.
+  static func clearUnfinished(_ files: FeedFiles<Storage>) throws(FeedError) {
+    var isBlank = false
+    for file in [files.key, files.tree, files.signatures] {
+      guard try file.byteCount() >= UInt64(SleepHeader.size) else { continue }
+      if try file.bytes(SleepHeader.size, at: 0).allSatisfy({ $0 == 0 }) { isBlank = true }
+    }
+    guard isBlank, try files.bitfield.byteCount() <= UInt64(SleepHeader.size) else { return }
+    for file in [files.key, files.tree, files.signatures, files.data] { try file.cut(to: 0) }
   }
 
   /// Writes the public key into a new feed, and refuses the files of another.
@@ -40,10 +54,22 @@ extension Feed {
   /// Finds the length from what verifies.
   func recover() throws(FeedError) {
     try loadBitfield()
-    try adoptClaimedLength()
+    let claimed = bits.length
+    try adoptNewest(upTo: claimed)
+    if bits.first(held: true, in: length..<bits.coveredBlocks) != nil { bits.truncate(to: length) }
+    try findUnmarked()
     try takeInFollowing()
     try takeInLater()
     try findUnmarked()
+    if length < claimed {
+      // A clone lost nothing that a peer does not have. A writer would sign other blocks in their place.
+      if isWritable {
+        throw damaged(
+          "it had \(claimed) blocks, but no signature behind block \(length) verifies with what is on disk")
+      }
+      if length == 0 { throw damaged("none of the newest signatures verifies") }
+      recovery.cutBlocks = claimed - length
+    }
     if isWritable { try cutTail() }
     if recovery != Recovery() {
       markChanged()
@@ -72,25 +98,17 @@ extension Feed {
     bits.pages.clearChanged()
   }
 
-  /// Takes the length that the bitfield's tree bits say, if its signature verifies.
-  private func adoptClaimedLength() throws(FeedError) {
-    let claimed = bits.length
-    if claimed == 0 { return }
-    if let roots = try signedRoots(length: claimed) { return adopt(roots) }
-    if isWritable {
-      throw damaged("block \(claimed - 1) is the last, but the signature over its roots does not verify")
-    }
-    // A clone lost nothing that a peer does not have: go back to the newest length that verifies.
-    var length = claimed - 1
+  /// Takes the newest length that verifies, up to the one that the bitfield's tree bits say. They may say one that was never
+  /// signed: a page of them is written in pieces.
+  private func adoptNewest(upTo claimed: UInt64) throws(FeedError) {
+    var length = claimed
     while length > 0, claimed - length <= Limits.signatureSearch {
       if let roots = try signedRoots(length: length) {
-        recovery.cutBlocks = claimed - length
-        bits.truncate(to: length)
+        for root in roots.nodes { bits.setNode(root.treeIndex) }
         return adopt(roots)
       }
       length -= 1
     }
-    throw damaged("none of the newest signatures verifies")
   }
 
   /// The roots over the first `length` blocks, if they are all there and signed.
@@ -140,7 +158,7 @@ extension Feed {
   /// Takes the newest length beyond, whose roots are there and signed, of a feed held in part.
   private func takeInLater() throws(FeedError) {
     let places = try signedPlaces()
-    guard !isWritable, places > length else { return }
+    guard !isWritable || bits.heldBlocks < length, places > length else { return }
     var candidate = places
     while candidate > length, places - candidate < Limits.signatureSearch {
       if let roots = try signedRoots(length: candidate) {
@@ -152,17 +170,19 @@ extension Feed {
     }
   }
 
-  /// Marks blocks as held that are on disk and lead to a trusted node, of a feed held in part. An empty
-  /// block leaves no trace in the data file, so it is fetched again.
+  /// Marks blocks as held that are on disk and lead to a trusted node. An empty block leaves no trace in the data file, so a
+  /// clone fetches it again; a writer made it.
   private func findUnmarked() throws(FeedError) {
-    guard !isWritable, bits.heldBlocks < length else { return }
+    guard bits.heldBlocks < length else { return }
     let dataSize = try files.data.byteCount()
     var index: UInt64 = 0
-    while let missing = firstMissing(in: index..<min(length, Limits.recoveryScan)) {
+    let end = isWritable ? length : min(length, Limits.recoveryScan)
+    while let missing = firstMissing(in: index..<end) {
       index = missing + 1
-      guard let leaf = try pages.node(2 * missing), leaf.byteSize > 0,
-        leaf.byteSize <= UInt64(Limits.blockBytes),
-        let offset = try? byteOffset(of: missing), offset <= dataSize, leaf.byteSize <= dataSize - offset
+      guard let leaf = try pages.node(2 * missing), isWritable || leaf.byteSize > 0,
+        leaf.byteSize <= UInt64(Limits.blockBytes), let offset = try? byteOffset(of: missing),
+        offset <= dataSize,
+        leaf.byteSize <= dataSize - offset
       else { continue }
       let block = try files.data.bytes(Int(leaf.byteSize), at: offset)
       guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash,
