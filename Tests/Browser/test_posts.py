@@ -1,0 +1,86 @@
+"""Posts: hostile texts, their size, deleting with undo."""
+
+from browser import PHONE
+from case import BrowserTest
+from node import until
+
+HOSTILE = {
+    'markup': '<script>window.hit = 1</script><img src=x onerror="window.hit = 1"><b>bold</b> &amp; <style>*{display:none}</style>',
+    'directions': 'abc \u202e gnippilf \u202d \u2066 unclosed',
+    'right to left': 'שלום עולם, مرحبا بالعالم',
+    'long word': 'x' * 3000,
+    'address': 'https://example.org/' + 'a/' * 400,
+    'javascript address': 'javascript:window.hit=1 data:text/html,<script>window.hit=1</script>',
+    'emoji': '👩‍👩‍👧‍👦🏳️‍🌈🌱' * 60,
+    'stacked marks': 'Z' + '\u0301\u0302\u0303\u0304' * 400,
+    'lines': 'one\n\n\n   two\n\tthree' + '\n' * 50 + 'end',
+    'controls': 'a\x00b\x07c\x1b[31md\u2028e\ufefff',
+    'template': '${window.hit = 1} {{constructor.constructor("window.hit = 1")()}} %s %o',
+}
+
+
+class PostsTest(BrowserTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.server = cls.shared_node()
+        cls.page = cls.shared_page(cls.server.url, size=PHONE).open()
+        cls.page.set_up(cls.server.setup_code())
+
+    def test_hostile_texts(self):
+        for name, text in HOSTILE.items():
+            with self.subTest(name):
+                self.page.compose(text, paste=True)
+                until('the server has it', lambda: self.server.texts(1) == [text])
+                self.assertFalse(self.page.scrolls_sideways())
+                foreign = self.page.script(
+                    'return arguments[0].querySelector(".text").querySelectorAll(":not(a, br, bdi, span)").length',
+                    self.page.article(text))
+                self.assertEqual(foreign, 0)
+        self.assertIsNone(self.page.script('return window.hit'))
+        reader = self.new_page(self.server.url, size=PHONE).open()
+        for text in HOSTILE.values():
+            reader.wait_text(text)
+        self.assertFalse(reader.scrolls_sideways())
+        self.assertIsNone(reader.script('return window.hit'))
+        for size in (PHONE, (320, 600), (1280, 900)):
+            reader.browser.emulate(size=size)
+            self.assertFalse(reader.scrolls_sideways(), size)
+
+    def test_largest_text(self):
+        text = '🌱' * (65536 // 4)
+        self.page.paste('#draft', text + 'x')
+        self.assertFalse(self.page.one('#compose [type=submit]').is_enabled())
+        self.page.compose(text, paste=True)
+        until('the server has it', lambda: self.server.texts(1) == [text])
+        self.assertFalse(self.page.scrolls_sideways())
+
+    def test_white_space_is_no_post(self):
+        before = self.page.texts()
+        self.page.paste('#draft', ' \n\t ')
+        button = self.page.one('#compose [type=submit]')
+        if button.is_enabled():
+            button.click()
+        self.page.compose('a post after white space')
+        self.assertEqual(self.page.texts(), ['a post after white space', *before])
+
+    def test_delete_and_undo(self):
+        self.page.compose('to be kept after all')
+        self.page.delete('to be kept after all')
+        self.page.wait_no_text('to be kept after all')
+        self.page.click('#undo')
+        self.page.wait_text('to be kept after all')
+        self.assertIn('to be kept after all', self.server.texts())
+        self.page.compose('to be deleted')
+        until('the server has it', lambda: 'to be deleted' in self.server.texts())
+        self.page.delete('to be deleted')
+        self.page.wait_no_text('to be deleted')
+        until('it is gone from the server', lambda: 'to be deleted' not in self.server.texts(), 60)
+
+    def test_deleting_holds_when_the_page_is_left_at_once(self):
+        self.page.compose('deleted, then left')
+        until('the server has it', lambda: 'deleted, then left' in self.server.texts())
+        self.page.delete('deleted, then left')
+        self.page.wait_no_text('deleted, then left')
+        self.page.reload().wait_view('stream')
+        until('it is gone from the server', lambda: 'deleted, then left' not in self.server.texts(), 60)
