@@ -47,6 +47,7 @@ check: setup ## Check that programs, manual pages and documents say the same.
 	@scripts/check
 
 deb: ## Build the Debian packages into dist/.
+	@scripts/setup wasm
 	@scripts/setup deb
 	@scripts/deb
 

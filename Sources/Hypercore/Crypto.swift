@@ -87,6 +87,14 @@ public enum Crypto {
     }
   }
 
+  /// SHA-256, by which files outside of feeds are told apart.
+  public static func sha256(_ message: UnsafeRawBufferPointer) -> [UInt8] {
+    precondition(ready)
+    var hash = [UInt8](repeating: 0, count: 32)
+    crypto_hash_sha256(&hash, message.octets, UInt64(message.count))
+    return hash
+  }
+
   private static func blake2b(_ message: UnsafeRawBufferPointer, into hash: UnsafeMutableRawBufferPointer) {
     crypto_generichash(
       hash.octets, 32,

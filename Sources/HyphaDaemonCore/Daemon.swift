@@ -87,7 +87,7 @@ public struct Daemon: Sendable {
     var edge = [
       try await EdgeServer.http(
         at: http ?? .address(configuration.http.address), group: loops, limiter: limiter, delegate: node,
-        logger: logger)
+        web: webFiles(), logger: logger)
     ]
     if configuration.tcp.enabled {
       edge.append(
@@ -105,6 +105,16 @@ public struct Daemon: Sendable {
         path: configuration.control.socket, service: node, eventLoops: loops, logger: logger)
     }
     return Servers(control: control, edge: edge)
+  }
+
+  /// The web client, if it is there as it was built: another one is not served.
+  private func webFiles() -> WebFiles? {
+    do throws(WebFiles.Failure) { return try WebFiles(folder: configuration.http.webFolder) } catch {
+      logger.error(
+        "The web client is not served: install the package hyphad anew",
+        metadata: ["reason": "\(error.context)"])
+      return nil
+    }
   }
 
   /// Tells systemd that the process lives.

@@ -176,7 +176,7 @@ import Testing
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: server))
-          try HTTPEdge.prepare(channel, delegate: node, logger: logger)
+          try HTTPEdge.prepare(channel, delegate: node, web: nil, logger: logger)
         }
       }
       .bind(host: "127.0.0.1", port: 0).get()

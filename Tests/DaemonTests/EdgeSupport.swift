@@ -104,13 +104,17 @@ final class Edge: Sendable {
   let limiter: ConnectionLimiter
   let port: Int
 
-  init(port: Int = 0, tcp: Bool = false, connections: Int = 100) async throws {
+  init(port: Int = 0, tcp: Bool = false, connections: Int = 100, web: WebFiles? = nil) async throws {
     node = EchoNode(Self.group)
     limiter = ConnectionLimiter(total: connections, perAddress: 100)
     let place = EdgeServer.Place.address(ListenAddress(host: "127.0.0.1", port: port))
-    let make = tcp ? EdgeServer.tcp : EdgeServer.http
-    server = try await make(
-      place, Self.group, limiter, node, Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+    let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+    server =
+      tcp
+      ? try await EdgeServer.tcp(
+        at: place, group: Self.group, limiter: limiter, delegate: node, logger: logger)
+      : try await EdgeServer.http(
+        at: place, group: Self.group, limiter: limiter, delegate: node, web: web, logger: logger)
     self.port = try #require(server.address?.port)
   }
 

@@ -83,6 +83,8 @@ public struct Configuration: Equatable, Sendable {
   public struct HTTP: Equatable, Sendable {
     /// Where to serve HTTP and WebSocket.
     public var address = ListenAddress(host: "127.0.0.1", port: 8080)
+    /// Where the web client is installed.
+    public var webFolder = "/usr/share/hyphad/web"
   }
 
   public struct TCP: Equatable, Sendable {
@@ -204,6 +206,10 @@ public struct Configuration: Equatable, Sendable {
       node.secretsCredential = text
     }
     if let address = try Self.address(&reader, "http") { http.address = address }
+    if let text = try reader.string("http", "web_folder") {
+      guard text.hasPrefix("/") else { throw reader.wrong("http", "web_folder", "must begin with /.") }
+      http.webFolder = text
+    }
     tcp.enabled = try reader.boolean("tcp", "enabled") ?? tcp.enabled
     if let address = try Self.address(&reader, "tcp") { tcp.address = address }
     if let text = try reader.string("control", "socket") {

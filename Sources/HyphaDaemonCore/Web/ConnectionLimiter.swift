@@ -87,6 +87,9 @@ public enum EdgeLimits {
   static let bodyBytes = 16 << 10
   /// Seconds for a whole request, from the connection or the last answer on.
   static let requestSeconds: Int64 = 30
+  /// Files of the web client, and bytes of all of them with their compressed copies.
+  static let webFiles = 256
+  static let webBytes = 16 << 20
   /// Connections that wait to be taken.
   static let backlog: Int32 = 128
   /// Seconds that open connections have to end by themselves at a stop.

@@ -33,13 +33,15 @@ public final class EdgeServer: Sendable {
 
   /// Serves HTTP and WebSocket.
   ///
-  /// - Parameter limiter: shared by all servers of a node.
+  /// - Parameters:
+  ///   - limiter: shared by all servers of a node.
+  ///   - web: the web client's files, if they are there.
   public static func http(
     at place: Place, group: any EventLoopGroup, limiter: ConnectionLimiter, delegate: any EdgeDelegate,
-    logger: Logger
+    web: WebFiles?, logger: Logger
   ) async throws(EdgeServerError) -> EdgeServer {
     try await start(place, group, limiter) { channel in
-      try HTTPEdge.prepare(channel, delegate: delegate, logger: logger)
+      try HTTPEdge.prepare(channel, delegate: delegate, web: web, logger: logger)
     }
   }
 
@@ -125,12 +127,14 @@ public struct EdgeServerError: Error, Equatable, Sendable, CustomStringConvertib
 
 /// One HTTP connection, up to its upgrade.
 enum HTTPEdge {
-  static func prepare(_ channel: any Channel, delegate: any EdgeDelegate, logger: Logger) throws {
+  static func prepare(
+    _ channel: any Channel, delegate: any EdgeDelegate, web: WebFiles?, logger: Logger
+  ) throws {
     var limits = NIOHTTPDecoderLimitConfiguration()
     limits.maxHeaderFieldSize = EdgeLimits.headerBytes
     limits.maxHeaderListSize = EdgeLimits.headerBytes
     limits.maxHeaderFieldCount = EdgeLimits.headerFields
-    let handler = HTTPEdgeHandler(delegate)
+    let handler = HTTPEdgeHandler(delegate, web: web)
     try channel.pipeline.syncOperations.configureHTTPServerPipeline(
       withPipeliningAssistance: true,
       withServerUpgrade: (

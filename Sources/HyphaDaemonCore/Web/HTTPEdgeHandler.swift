@@ -8,15 +8,18 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias OutboundOut = HTTPServerResponsePart
 
   private let delegate: any EdgeDelegate
+  private let web: WebFiles?
   private var head: HTTPRequestHead?
   private var bodyBytes = 0
   /// How to answer the request to upgrade that comes next.
-  private var refusal: Response?
+  private var refusal: HTTPAnswer?
   private var deadline: Scheduled<Void>?
   private var closing = false
 
-  init(_ delegate: any EdgeDelegate) {
+  /// - Parameter web: the web client; without, a plain page stands in its place.
+  init(_ delegate: any EdgeDelegate, web: WebFiles?) {
     self.delegate = delegate
+    self.web = web
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
@@ -72,7 +75,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   /// The answers that the node need not be asked for.
-  private func immediate(_ head: HTTPRequestHead) -> Response? {
+  private func immediate(_ head: HTTPRequestHead) -> HTTPAnswer? {
     if let refusal {
       self.refusal = nil
       return refusal
@@ -88,14 +91,17 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
     let path = Self.path(head.uri)
     let upgrades = HTTPEdge.target(head.uri) != nil
-    guard Self.routes.contains(path) || upgrades else { return .text(.notFound, "There is nothing here.") }
+    guard Self.routes.contains(path) || upgrades || web?.has(path) == true else {
+      return .text(.notFound, "There is nothing here.")
+    }
     guard head.method == .GET || head.method == .HEAD else {
-      var response = Response.text(.methodNotAllowed, "Only GET and HEAD are allowed here.")
+      var response = HTTPAnswer.text(.methodNotAllowed, "Only GET and HEAD are allowed here.")
       response.headers.add(name: "Allow", value: "GET, HEAD")
       return response
     }
+    if let file = web?.answer(path, head.headers) { return file }
     guard upgrades else { return nil }
-    var response = Response.text(.upgradeRequired, "This is for other nodes, over WebSocket.")
+    var response = HTTPAnswer.text(.upgradeRequired, "This is for other nodes, over WebSocket.")
     response.headers.add(name: "Upgrade", value: "websocket")
     return response
   }
@@ -106,10 +112,10 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     String(uri.prefix { $0 != "?" })
   }
 
-  private static func response(_ path: String, _ delegate: any EdgeDelegate) async -> Response {
+  private static func response(_ path: String, _ delegate: any EdgeDelegate) async -> HTTPAnswer {
     switch path {
     case "/.well-known/dat":
-      var response: Response
+      var response: HTTPAnswer
       if let dat = await delegate.wellKnownDat() {
         // DEP-0005.
         response = .text(.ok, "dat://\(dat.key.hex)\nTTL=\(dat.ttl)")
@@ -122,10 +128,12 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       let health = await delegate.health()
       return .text(health.ready ? .ok : .serviceUnavailable, health.text)
     default:
-      return Response(status: .ok, headers: ["Content-Type": "text/html; charset=utf-8"], body: page)
+      return HTTPAnswer(
+        status: .ok, headers: ["Content-Type": "text/html; charset=utf-8"], body: ByteBuffer(string: page))
     }
   }
 
+  /// Where the web client is not installed.
   private static let page = """
     <!doctype html>
     <html lang="en">
@@ -136,28 +144,19 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     </head>
     <body>
     <h1>A hypha lives here</h1>
-    <p>This is an always-on node. Its hyphalink is at <a href="/.well-known/dat">/.well-known/dat</a>.</p>
+    <p>This is an always-on node, without a web client. Its hyphalink is at
+    <a href="/.well-known/dat">/.well-known/dat</a>.</p>
     </body>
     </html>
 
     """
 
-  private func write(_ response: Response, to request: HTTPRequestHead, _ context: ChannelHandlerContext) {
+  private func write(_ answer: HTTPAnswer, to request: HTTPRequestHead, _ context: ChannelHandlerContext) {
     guard context.channel.isActive else { return }
-    var head = HTTPResponseHead(version: .http1_1, status: response.status, headers: response.headers)
-    head.headers.add(name: "Content-Length", value: "\(response.body.utf8.count)")
-    head.headers.add(name: "Cache-Control", value: "no-store")
-    head.headers.add(name: "X-Content-Type-Options", value: "nosniff")
-    head.headers.add(name: "Referrer-Policy", value: "no-referrer")
-    head.headers.add(name: "X-Frame-Options", value: "DENY")
-    head.headers.add(
-      name: "Content-Security-Policy",
-      value: "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
     if !request.isKeepAlive { closing = true }
-    head.headers.add(name: "Connection", value: closing ? "close" : "keep-alive")
-    context.write(wrapOutboundOut(.head(head)), promise: nil)
-    if request.method != .HEAD {
-      context.write(wrapOutboundOut(.body(.byteBuffer(ByteBuffer(string: response.body)))), promise: nil)
+    context.write(wrapOutboundOut(.head(answer.head(close: closing))), promise: nil)
+    if request.method != .HEAD, answer.body.readableBytes > 0 {
+      context.write(wrapOutboundOut(.body(.byteBuffer(answer.body))), promise: nil)
     }
     let close = closing
     context.writeAndFlush(wrapOutboundOut(.end(nil))).assumeIsolated().whenComplete { [self] _ in
@@ -171,18 +170,6 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     let channel = context.channel
     deadline = context.eventLoop.scheduleTask(in: .seconds(EdgeLimits.requestSeconds)) {
       channel.close(promise: nil)
-    }
-  }
-
-  /// What is answered; headers that every answer has are added later.
-  private struct Response: Sendable {
-    var status: HTTPResponseStatus
-    var headers: HTTPHeaders
-    var body: String
-
-    /// One line.
-    static func text(_ status: HTTPResponseStatus, _ text: String) -> Response {
-      Response(status: status, headers: ["Content-Type": "text/plain; charset=utf-8"], body: text + "\n")
     }
   }
 }

@@ -1,0 +1,74 @@
+import NIOCore
+import NIOHTTP1
+
+/// What a request is answered with, but for the headers that every answer has.
+struct HTTPAnswer: Sendable {
+  var status: HTTPResponseStatus
+  var headers: HTTPHeaders
+  var body: ByteBuffer
+
+  /// One line.
+  static func text(_ status: HTTPResponseStatus, _ text: String) -> HTTPAnswer {
+    HTTPAnswer(
+      status: status, headers: ["Content-Type": "text/plain; charset=utf-8"],
+      body: ByteBuffer(string: text + "\n"))
+  }
+
+  /// Headers of answers that do not say otherwise: nothing is kept, and nothing of an answer is run or loaded.
+  private static let defaults: [(name: String, value: String)] = [
+    ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+    (
+      "Content-Security-Policy",
+      "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+  ]
+
+  /// All of its headers.
+  func head(close: Bool) -> HTTPResponseHead {
+    var head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
+    if status != .notModified { head.headers.add(name: "Content-Length", value: "\(body.readableBytes)") }
+    for (name, value) in Self.defaults where !headers.contains(name: name) {
+      head.headers.add(name: name, value: value)
+    }
+    head.headers.add(name: "Connection", value: close ? "close" : "keep-alive")
+    return head
+  }
+}
+
+/// What a client accepts and has, as its request's headers say.
+enum HTTPConditions {
+  /// Whether the client's copy is the current one (RFC 9110, section 13.1.2).
+  static func matches(_ headers: HTTPHeaders, tag: String) -> Bool {
+    headers[canonicalForm: "If-None-Match"].contains {
+      let named = $0.hasPrefix("W/") ? $0.dropFirst(2) : $0
+      return named == tag || named == "*"
+    }
+  }
+
+  /// How much a client wants an encoding (RFC 9110, section 12.5.3), from 0, not at all, to 1.
+  static func quality(of encoding: String, _ headers: HTTPHeaders) -> Double {
+    var others: Double?
+    for item in headers[canonicalForm: "Accept-Encoding"] {
+      let parts = item.split(separator: ";").map { $0.trimmingSpaces() }
+      let weight =
+        parts.dropFirst().first { $0.hasPrefix("q=") || $0.hasPrefix("Q=") }.flatMap {
+          Double($0.dropFirst(2))
+        }
+        ?? 1
+      if parts.first?.lowercased() == encoding { return weight }
+      if parts.first == "*" { others = weight }
+    }
+    // Nothing at all is said of what is not named, but that bytes as they are will do.
+    return others ?? (encoding == "identity" ? 0.001 : 0)
+  }
+}
+
+extension Substring {
+  fileprivate func trimmingSpaces() -> Substring {
+    var text = self
+    while text.first == " " || text.first == "\t" { text.removeFirst() }
+    while text.last == " " || text.last == "\t" { text.removeLast() }
+    return text
+  }
+}
