@@ -217,8 +217,7 @@ import Testing
     let server = try await EdgeServer.http(
       at: .inherited(descriptor: socket), group: Edge.group,
       limiter: ConnectionLimiter(total: 8, perAddress: 8),
-      delegate: EchoNode(Edge.group), web: nil,
-      logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+      delegate: EchoNode(Edge.group), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     let port = try #require(server.address?.port)
     let client = try RawClient(port: port)
     client.send("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -38,7 +38,7 @@ public final class EdgeServer: Sendable {
   ///   - web: the web client's files, if they are there.
   public static func http(
     at place: Place, group: any EventLoopGroup, limiter: ConnectionLimiter, delegate: any EdgeDelegate,
-    web: WebFiles?, logger: Logger
+    web: WebFiles? = nil, logger: Logger
   ) async throws(EdgeServerError) -> EdgeServer {
     try await start(place, group, limiter) { channel in
       try HTTPEdge.prepare(channel, delegate: delegate, web: web, logger: logger)
