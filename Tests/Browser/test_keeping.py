@@ -15,6 +15,16 @@ opening.onsuccess = () => {
 opening.onerror = () => done(false);
 '''
 
+# Whether blocks are kept: what peers bring is written a little later than it is shown.
+KEEPS = '''
+const done = arguments[0];
+const opening = indexedDB.open(location.hostname);
+opening.onsuccess = () => {
+  const count = opening.result.transaction('pages').objectStore('pages').count();
+  count.onsuccess = () => { opening.result.close(); done(count.result > 0); };
+};
+'''
+
 
 class OriginKeepsTest(BrowserTest):
     @classmethod
@@ -146,7 +156,7 @@ class ReaderKeepsTest(BrowserTest):
         owner.control('post', text='kept here')
         page = self.new_page(server.url).open()
         page.wait_text('kept here')
-        page.reload().wait_text('kept here')
+        until('it is kept', lambda: page.driver.execute_async_script(KEEPS))
         server.stop()
         page.reload().wait_text('kept here')
         page.wait_network('offline')
