@@ -1,5 +1,6 @@
 """Further builds of the web client: a newer one, and such that somebody altered."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -22,15 +23,15 @@ def newer(folder):
 
 
 def altered(folder, name):
-    """The built web client, with one byte of the asset `name` changed, which the page does not know."""
+    """The built web client with one byte of the asset `name` changed, and a manifest that goes with it: the node takes
+    it, and only the page's own hashes are against it."""
     web = Path(folder, 'web')
     shutil.copytree(WEB, web)
-    files = json.loads((web / 'integrity.json').read_text())['files']
-    file = next(entry['file'] for path, entry in files.items() if path.endswith('/' + name))
-    for path in (web / file).parent.glob(f'{name}*'):
-        if path.suffix in ('.br', '.gz'):
-            path.unlink()
-    contents = bytearray((web / file).read_bytes())
+    manifest = json.loads((web / 'integrity.json').read_text())
+    entry = next(entry for path, entry in manifest['files'].items() if path.endswith('/' + name))
+    contents = bytearray((web / entry['file']).read_bytes())
     contents[-1] ^= 1
-    (web / file).write_bytes(contents)
+    (web / entry['file']).write_bytes(contents)
+    entry.update(sha256=hashlib.sha256(contents).hexdigest(), encodings=[])
+    (web / 'integrity.json').write_text(json.dumps(manifest))
     return web
