@@ -1,53 +1,11 @@
 // The core replicates with the daemon that the same build made, over WebSocket on loopback.
 import assert from 'node:assert/strict';
-import { execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { promisify } from 'node:util';
-import { Kept, newCore, programs, toHex } from './support.mjs';
+import { startDaemon, until } from './daemon.mjs';
+import { Kept, newCore, toHex } from './support.mjs';
 import { WebSocketClient } from './websocket.mjs';
 
-const run = promisify(execFile);
 const channelKey = new Uint8Array(32).fill(9);
-
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
-
-async function until(what, condition) {
-  for (let tries = 0; tries < 400; tries += 1) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail(`waited in vain until ${what}`);
-}
-
-async function startDaemon(t) {
-  const folder = mkdtempSync('/tmp/hypha-');
-  const socket = `${folder}/control`;
-  const port = await freePort();
-  writeFileSync(`${folder}/hyphad.toml`, `[node]\nstate_folder = "${folder}/state"\n`
-    + `[http]\naddress = "127.0.0.1:${port}"\n[control]\nsocket = "${socket}"\n`);
-  const daemon = spawn(`${programs}/hyphad`, ['--config', `${folder}/hyphad.toml`], { stdio: 'ignore' });
-  t.after(async () => {
-    if (daemon.exitCode === null) {
-      daemon.kill();
-      await once(daemon, 'exit');
-    }
-    rmSync(folder, { recursive: true });
-  });
-  const control = async (...args) =>
-    JSON.parse((await run(`${programs}/hyphactl`, [...args, '--socket', socket, '--json'])).stdout);
-  await until('the daemon answers', () => control('setup-code').then(() => true, () => false));
-  return { port, control };
-}
 
 /** A page's node and its one connection, driven as a worker drives it. */
 class Page {

@@ -20,6 +20,9 @@ function compile(name) {
   return compiled.get(name);
 }
 
+/** The core, compiled. */
+export const coreModule = () => compile('hypha');
+
 /** A core as a page has it. */
 export const newCore = () => Core.instantiate(compile('hypha'));
 

@@ -8,6 +8,8 @@ export class WebSocketClient {
   #rest = Buffer.alloc(0);
   #frames = [];
   #onframe;
+  /** Called when the connection has ended. */
+  onclose = () => {};
 
   /** Takes a Buffer with each frame's contents, and its opcode: first those that came while nothing took them. */
   set onframe(take) {
@@ -48,6 +50,8 @@ export class WebSocketClient {
       socket.once('error', reject);
     });
     socket.on('data', (chunk) => client.#take(chunk));
+    socket.on('error', () => {});
+    socket.on('close', () => client.onclose());
     return client;
   }
 
@@ -103,4 +107,44 @@ export class WebSocketClient {
   sendText(text) { this.#send(1, Buffer.from(text)); }
   send(bytes) { this.#send(2, Buffer.from(bytes)); }
   close() { this.#socket.destroy(); }
+}
+
+/** As much of a browser's WebSocket as the page's worker uses. */
+export class BrowserSocket {
+  bufferedAmount = 0;
+  #client;
+  #isClosed = false;
+
+  constructor(url) {
+    const { port, pathname } = new URL(url);
+    WebSocketClient.open(Number(port), pathname).then((client) => this.#opened(client), () => this.#ended(1006, ''));
+  }
+
+  #opened(client) {
+    this.#client = client;
+    if (this.#isClosed) return client.close();
+    client.onclose = () => this.#ended(1006, '');
+    this.onopen?.();
+    client.onframe = (contents, opcode) => {
+      if (opcode === 8) {
+        this.#ended(contents.readUInt16BE(0), contents.subarray(2).toString());
+        client.close();
+      } else if (!this.#isClosed) {
+        this.onmessage?.({ data: opcode === 1 ? contents.toString() : new Uint8Array(contents).buffer });
+      }
+    };
+  }
+
+  #ended(code, reason) {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.onclose?.({ code, reason });
+  }
+
+  send(data) { if (typeof data === 'string') this.#client.sendText(data); else this.#client.send(data); }
+
+  close() {
+    this.#client?.close();
+    setTimeout(() => this.#ended(1005, ''));
+  }
 }

@@ -38,7 +38,6 @@ export class Leader {
   #start;
   #environment;
   #on;
-  #module;
   #begun;
   #begin;
   #helper;
@@ -61,8 +60,8 @@ export class Leader {
   #wakeLookUp;
 
   /**
-   * @param start of the page: `origin`, `host`
-   * @param environment `loadModule()` → the compiled core, `openStore()`, `makeSocket(url)`, `fetch`, `isPersisted()`
+   * @param start of the page: `origin`, `host`, and the compiled `core`
+   * @param environment `openStore()`, `makeSocket(url)`, `fetch`, `isPersisted()`
    * @param on `state(state)`; `busy(milliseconds)`: it answers nobody for so long; `lost()`: another tab has taken over
    */
   constructor(start, environment, on) {
@@ -76,11 +75,10 @@ export class Leader {
 
   async run() {
     try {
-      // All at once: the slowest says when the first post is there.
+      // At the same time: the slower one says when the first post is there.
       const found = this.#findKey();
-      const [module, store] = await Promise.all([this.#loadModule(), this.#openStore()]);
+      const store = await this.#openStore();
       if (this.#isClosed) return store.close();
-      this.#module = module;
       this.#store = store;
       let kept;
       try { kept = await store.load(); } catch (error) {
@@ -97,12 +95,6 @@ export class Leader {
       }
     } catch (error) {
       this.#fail(error);
-    }
-  }
-
-  async #loadModule() {
-    try { return await this.#environment.loadModule(); } catch (error) {
-      throw new CallError('wasm', `The program could not be started: ${error.message}`);
     }
   }
 
@@ -163,8 +155,8 @@ export class Leader {
 
   #makeNode(state) {
     return new PageNode({
-      module: this.#module, store: this.#store, state, url: `${this.#socketOrigin}/hypha`,
-      makeSocket: this.#environment.makeSocket,
+      module: this.#start.core, store: this.#store, state, url: `${this.#socketOrigin}/hypha`,
+      makeSocket: this.#environment.makeSocket, openStore: this.#environment.openStore,
       on: {
         changed: () => this.#changed(),
         failed: (error) => this.#fail(error),
@@ -268,7 +260,7 @@ export class Leader {
     const state = {
       phase: this.#phase, progress: this.#progress, error: this.#error, host: this.#start.host, key: this.#key,
       ownKey: undefined, deviceName: '', access: 'reader', isOrigin: false, network: 'offline',
-      storage: (this.#node ? this.#node.isKept : this.#store?.kind !== 'memory') ? 'kept' : 'memory',
+      storage: (this.#node?.store ?? this.#store)?.isMemory ? 'memory' : 'kept',
       persisted: this.#persisted, unkept: false, revision: this.#revision, length: 0, ownRequest: undefined, requests: [],
       devices: [],
     };
@@ -398,9 +390,7 @@ export class Leader {
 
   /** A core for what needs no hypha. */
   async #helping() {
-    await this.#begun;
-    if (!this.#module) throw new CallError('notOpen', 'The program could not be started.');
-    this.#helper ??= Core.instantiate(this.#module);
+    this.#helper ??= Core.instantiate(this.#start.core);
     return this.#helper;
   }
 
@@ -411,7 +401,7 @@ export class Leader {
     this.#on.busy(limits.deriveMilliseconds);
     // So that what was just said leaves first.
     await new Promise(later);
-    const core = await Core.instantiate(this.#module);
+    const core = await Core.instantiate(this.#start.core);
     try {
       return core.deriveKeys(pageText(passphrase, 'passphrase'), this.#start.host);
     } finally {

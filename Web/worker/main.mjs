@@ -3,16 +3,8 @@ import { Leader } from './leader.mjs';
 import { IndexedStore } from './storage.mjs';
 import { Tabs } from './tabs.mjs';
 
-/** @returns the core's module, as the page's HTML says it must be */
-async function loadModule({ core, integrity }) {
-  const response = await fetch(core, { integrity });
-  if (!response.ok) throw new Error(`the node answers ${response.status}`);
-  return WebAssembly.compileStreaming(response);
-}
-
 function whatIsMissing(scope) {
   if (!scope.isSecureContext) return 'Only over https can this page keep secrets: open it with https://.';
-  if (typeof WebAssembly !== 'object') return 'This browser runs no WebAssembly.';
   if (!scope.navigator.locks || typeof BroadcastChannel !== 'function') return 'This browser is too old.';
   return undefined;
 }
@@ -29,7 +21,6 @@ function serve(scope) {
       return;
     }
     const environment = {
-      loadModule: () => loadModule(start),
       openStore: () => IndexedStore.open(start.host, scope),
       makeSocket: (url) => new WebSocket(url),
       fetch: (...request) => fetch(...request),

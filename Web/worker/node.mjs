@@ -15,6 +15,9 @@ export function later(work) {
   port1.postMessage(0);
 }
 
+const signaturesHeaderBytes = 32;
+const signatureBytes = 64;
+
 const isTrap = (error) => error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
 
 /**
@@ -27,6 +30,7 @@ export class PageNode {
   state;
   #module;
   #store;
+  #openStore;
   #on;
   #secrets;
   #core;
@@ -49,13 +53,15 @@ export class PageNode {
   /**
    * @param options.module the core, compiled
    * @param options.store where it is kept
+   * @param options.openStore opens that anew
    * @param options.state the records of it
    * @param options.url of the always-on node's hypha
    * @param options.makeSocket url → WebSocket
    */
-  constructor({ module, store, state, url, makeSocket, on }) {
+  constructor({ module, store, openStore, state, url, makeSocket, on }) {
     this.#module = module;
     this.#store = store;
+    this.#openStore = openStore;
     this.state = new Map(state);
     this.#on = on;
     this.#connection = new Connection(url, makeSocket, {
@@ -66,7 +72,6 @@ export class PageNode {
   }
 
   get store() { return this.#store; }
-  get isKept() { return this.#store.kind !== 'memory'; }
   get hasSecrets() { return this.#secrets !== undefined; }
   get isConnected() { return this.#connection.isOpen; }
 
@@ -118,8 +123,7 @@ export class PageNode {
     try {
       core = await this.#load(key, files, options);
     } catch (error) {
-      if (isNew || !(error.name === 'CoreError' || isTrap(error))) throw error;
-      // All of it is on other nodes.
+      if (isNew || !this.#mayDrop(error, files)) throw error;
       console.warn(`What this browser kept of the hypha cannot be opened, and is fetched anew: ${error.message}`);
       kept = { ...change, drops: [''], forgets: [...change.forgets ?? [], 'whole'] };
       core = await this.#load(key, new Map(), { ...options, state: secrets ? 'behind' : 'kept' });
@@ -128,6 +132,14 @@ export class PageNode {
     this.#secrets = secrets;
     this.#core = core;
     return kept;
+  }
+
+  /** Whether files that cannot be opened are of no use: they are damaged, or all of it is on other nodes. */
+  #mayDrop(error, files) {
+    if (error.name === 'CoreError') return true;
+    const { writer } = this.state.get('node') ?? {};
+    const ownLength = ((files.get(`${writer}/signatures`)?.length ?? 0) - signaturesHeaderBytes) / signatureBytes;
+    return isTrap(error) && ownLength <= (this.state.get('heldElsewhere') ?? 0);
   }
 
   async #load(key, files, options) {
@@ -276,18 +288,29 @@ export class PageNode {
     try {
       return await this.#store.commit(change);
     } catch (error) {
-      if (error instanceof FencedError || !this.isKept) throw error;
+      if (error instanceof FencedError || this.#store.isMemory) throw error;
       console.warn(`This browser keeps no more: ${error.message}`);
     }
     // What was kept before stays, and is behind what this writer signs from now on. To remove needs no room.
     const kept = this.#store;
     await kept.commit({ forgets: ['whole'], isOwn: true }).catch((error) => {
       if (error instanceof FencedError) throw error;
-      this.#mayNotWrite = true;
+      return this.#forgetWhole();
     });
     const files = await kept.load().then((loaded) => loaded.files, () => new Map());
     this.#store = new MemoryStore({ files, state: this.state });
     await this.#store.commit(change);
+  }
+
+  /** The storage that was open cannot be written to: perhaps it is there no more, and another one can. */
+  async #forgetWhole() {
+    try {
+      const store = await this.#openStore();
+      await store.commit({ forgets: ['whole'], isOwn: true });
+      store.close();
+    } catch {
+      this.#mayNotWrite = true;
+    }
   }
 
   /** A writer that has fetched all it wrote before may write again, also after a restart. */

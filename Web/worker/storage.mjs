@@ -22,6 +22,7 @@ const isDropped = (name, drops) => drops.some((start) => name.startsWith(start))
 
 /** In memory alone. */
 export class MemoryStore {
+  isMemory = true;
   /** File → page number → bytes. */
   #pages = new Map();
   #sizes = new Map();
@@ -80,6 +81,7 @@ const ended = (transaction) => new Promise((resolve, reject) => {
 
 /** In IndexedDB. */
 export class IndexedStore {
+  isMemory = false;
   #database;
   #epoch;
   #sizes = new Map();

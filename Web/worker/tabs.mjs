@@ -14,6 +14,7 @@ export class Tabs {
   #channel;
   #makeLeader;
   #show;
+  #every;
   #leader;
   /** Which tab leads, as far as this one knows. */
   #leaderID;
@@ -33,19 +34,21 @@ export class Tabs {
    * @param channel a BroadcastChannel
    * @param makeLeader on → Leader
    * @param show takes each state of the leader, and whether that is this tab
+   * @param every as `setInterval`
    */
-  constructor({ locks, channel, makeLeader, show }) {
+  constructor({ locks, channel, makeLeader, show, every = (work, milliseconds) => setInterval(work, milliseconds) }) {
     this.#locks = locks;
     this.#channel = channel;
     this.#makeLeader = makeLeader;
     this.#show = show;
+    this.#every = every;
     channel.onmessage = ({ data }) => this.#heard(data);
   }
 
   start() {
     this.#queue();
     this.#say({ hello: true });
-    setInterval(() => this.#watch(), limits.pingMilliseconds);
+    this.#every(() => this.#watch(), limits.pingMilliseconds);
   }
 
   get isLeader() { return this.#leader !== undefined; }

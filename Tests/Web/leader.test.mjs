@@ -1,0 +1,289 @@
+// The page's worker against the daemon that the same build made: setting up, signing in, reloading, losing what was kept.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { CoreError } from '../../Web/core.mjs';
+import { FencedError } from '../../Web/worker/errors.mjs';
+import { Leader } from '../../Web/worker/leader.mjs';
+import { MemoryStore } from '../../Web/worker/storage.mjs';
+import { startDaemon, until } from './daemon.mjs';
+import { coreModule } from './support.mjs';
+import { BrowserSocket } from './websocket.mjs';
+
+/** A browser's storage, which outlasts the page. */
+class Disk extends MemoryStore {
+  isMemory = false;
+  /** Called before each commit. */
+  check = () => {};
+
+  async commit(change) {
+    this.check(change);
+    await super.commit(change);
+  }
+
+  /** What is in `state`. */
+  async records() { return Object.fromEntries((await this.load()).state); }
+}
+
+/** One profile of a browser, with one tab. */
+class Browser {
+  disk = new Disk();
+  states = [];
+  lost = 0;
+
+  constructor(t, port, host = 'example.org') {
+    this.start = { origin: `http://127.0.0.1:${port}`, host, core: coreModule() };
+    t.after(() => this.leader?.close());
+  }
+
+  get state() { return this.states.at(-1); }
+
+  open(environment = {}) {
+    this.leader?.close();
+    this.states = [];
+    this.leader = new Leader(this.start, {
+      openStore: async () => this.disk, makeSocket: (url) => new BrowserSocket(url), fetch, isPersisted: async () => false, ...environment,
+    }, { state: (state) => this.states.push(state), busy: () => {}, lost: () => { this.lost += 1; } });
+    this.leader.run();
+  }
+
+  call(name, args) { return this.leader.call(name, args); }
+  until(what, condition) { return until(what, () => this.state && condition(this.state)); }
+  async texts() { return (await this.call('posts', { limit: 100 })).posts.map(({ text }) => text); }
+}
+
+async function setUp(t) {
+  const daemon = await startDaemon(t);
+  const origin = new Browser(t, daemon.port);
+  origin.open();
+  await origin.until('nothing is there', ({ phase }) => phase === 'uninitialised');
+  const passphrase = await origin.call('newPassphrase');
+  const { code } = await daemon.control('setup-code');
+  return { daemon, origin, passphrase, code };
+}
+
+async function setUpOrigin(t) {
+  const all = await setUp(t);
+  await all.origin.call('setUp', { code: all.code, passphrase: all.passphrase, deviceName: 'laptop' });
+  return all;
+}
+
+test('a hypha is set up with the right code, and kept only then', async (t) => {
+  const { daemon, origin, passphrase, code } = await setUp(t);
+  await assert.rejects(origin.call('posts', { limit: 1 }), { code: 'notOpen' });
+  await assert.rejects(origin.call('setUp', { code: 'WRONG-WRONG', passphrase, deviceName: 'laptop' }),
+    { code: 'refused', message: /setup code is wrong/ });
+  assert.deepEqual(await origin.disk.records(), {});
+  await assert.rejects(origin.call('setUp', { code, passphrase: 'too short', deviceName: 'laptop' }), { code: 'badPassphrase' });
+  const settingUp = origin.call('setUp', { code, passphrase, deviceName: 'laptop' });
+  await assert.rejects(origin.call('setUp', { code, passphrase, deviceName: 'laptop' }), { code: 'busy' });
+  await settingUp;
+  const { phase, access, isOrigin, unkept, devices } = origin.state;
+  assert.deepEqual([phase, access, isOrigin, unkept], ['open', 'authorised', true, false]);
+  assert.deepEqual(devices.map(({ name, isOwn }) => [name, isOwn]), [['laptop', true]]);
+  const kept = await origin.disk.records();
+  assert.equal(kept.whole, true);
+  const post = await origin.call('post', { text: 'one' });
+  await until('the node has it', async () => (await daemon.control('posts')).posts[0]?.id === post.id);
+  assert.deepEqual(await origin.call('checkPassphrase', { text: `${passphrase} abacuss` }),
+    { words: 9, wrong: [{ place: 9, hint: 'abacus' }] });
+
+  origin.open();
+  await origin.until('it is there again', ({ phase, access }) => phase === 'open' && access === 'authorised');
+  assert.deepEqual(await origin.texts(), ['one']);
+});
+
+test('a device asks, is let in, is locked and unlocked, revoked and signed out', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t);
+  const phone = new Browser(t, daemon.port);
+  phone.open();
+  await phone.until('it reads', ({ network, access }) => network === 'live' && access === 'reader');
+  await assert.rejects(phone.call('post', { text: 'too early' }), { code: 'readOnly' });
+  await assert.rejects(phone.call('signIn', { passphrase: Array(8).fill('abacus').join(' '), deviceName: 'phone' }),
+    { code: 'wrongPassphrase' });
+  await phone.call('signIn', { passphrase, deviceName: 'phone' });
+  assert.equal(phone.state.access, 'waiting');
+  await assert.rejects(phone.call('signIn', { passphrase, deviceName: 'phone' }), { code: 'alreadySignedIn' });
+  const { words } = phone.state.ownRequest;
+  phone.open();
+  await phone.until('it still waits', ({ access, ownRequest }) => access === 'waiting' && ownRequest.words === words);
+  await origin.until('the request is there', ({ requests }) => requests[0]?.words === words);
+  await origin.call('approve', { id: origin.state.requests[0].id });
+  assert.deepEqual(origin.state.requests, []);
+  await phone.until('it is let in', ({ access }) => access === 'authorised');
+  await phone.call('post', { text: 'from the phone' });
+  await until('the origin sees it', async () => (await origin.texts())[0] === 'from the phone');
+
+  await phone.call('lock');
+  assert.equal(phone.state.access, 'locked');
+  assert.equal('here' in await phone.disk.records(), false);
+  phone.open();
+  await phone.until('it is still locked', ({ access }) => access === 'locked');
+  await assert.rejects(phone.call('post', { text: 'locked' }), { code: 'readOnly' });
+  await assert.rejects(phone.call('unlock', { passphrase: Array(8).fill('abacus').join(' ') }), { code: 'wrongPassphrase' });
+  await phone.call('unlock', { passphrase });
+  assert.equal(phone.state.access, 'authorised');
+  await phone.call('post', { text: 'unlocked' });
+  await until('the origin sees it', async () => (await origin.texts())[0] === 'unlocked');
+
+  const writer = phone.state.ownKey;
+  await origin.call('rename', { writer, name: 'old phone' });
+  await origin.call('revoke', { writer });
+  await phone.until('it is revoked', ({ access, devices }) => access === 'revoked' && devices[1].name === 'old phone');
+  await assert.rejects(phone.call('post', { text: 'no longer' }), { code: 'revoked' });
+  await phone.call('signOut');
+  assert.equal(phone.state.access, 'reader');
+  assert.deepEqual(Object.keys(await phone.disk.records()), ['node']);
+  assert.deepEqual(await phone.texts(), ['unlocked', 'from the phone']);
+});
+
+test('what is written offline is kept, and goes out later', async (t) => {
+  const { daemon, origin } = await setUpOrigin(t);
+  await origin.until('it is live', ({ network }) => network === 'live');
+  await daemon.stop();
+  await origin.until('it is offline', ({ network }) => network === 'offline');
+  await origin.call('post', { text: 'offline' });
+  assert.equal(origin.state.unkept, true);
+  origin.open();
+  await origin.until('it opens without the node', ({ phase, unkept }) => phase === 'open' && unkept);
+  assert.deepEqual(await origin.texts(), ['offline']);
+  const reader = new Browser(t, daemon.port);
+  reader.open();
+  await reader.until('it has nothing', ({ phase }) => phase === 'unreachable');
+  await daemon.start();
+  await origin.call('retry');
+  await origin.until('the node has it', ({ unkept, network }) => !unkept && network === 'live');
+  await reader.call('retry');
+  await reader.until('it reads', ({ network }) => network === 'live');
+  assert.deepEqual(await reader.texts(), ['offline']);
+});
+
+test('a writer that lost its feed writes only once that is back, and contradicts nothing', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t);
+  await origin.call('post', { text: 'one' });
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+  origin.leader.close();
+  await origin.disk.commit({ drops: [''] });
+  await daemon.stop();
+  origin.open();
+  await origin.until('it lacks it', ({ phase, access }) => phase === 'open' && access === 'behind');
+  await assert.rejects(origin.call('post', { text: 'two' }), { code: 'behind' });
+  await daemon.start();
+  await origin.call('retry');
+  await origin.until('it is back', ({ access }) => access === 'authorised');
+  await origin.call('post', { text: 'two' });
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+  assert.equal((await origin.disk.records()).whole, true);
+
+  const other = new Browser(t, daemon.port);
+  other.open();
+  await other.until('it reads', ({ network }) => network === 'live');
+  await origin.call('signOut');
+  await other.call('signIn', { passphrase, deviceName: 'laptop again', asOrigin: true });
+  await other.until('it is the origin', ({ access, isOrigin }) => isOrigin && access === 'authorised');
+  await other.call('post', { text: 'three' });
+  await until('all have it', async () => (await origin.texts())[0] === 'three');
+  assert.equal((await daemon.control('posts')).posts[0].text, 'three');
+});
+
+test('a device that lost its request before it was let in asks anew', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t);
+  const phone = new Browser(t, daemon.port);
+  phone.open();
+  await phone.until('it reads', ({ network }) => network === 'live');
+  await phone.call('signIn', { passphrase, deviceName: 'phone' });
+  const { id } = phone.state.ownRequest;
+  phone.leader.close();
+  await phone.disk.commit({ drops: [''] });
+  phone.open();
+  await phone.until('it waits again', ({ access, ownRequest }) => access === 'waiting' && ownRequest && ownRequest.id !== id);
+  await origin.until('the request is there', ({ requests }) => requests.some((one) => one.id === phone.state.ownRequest.id));
+  await origin.call('approve', { id: phone.state.ownRequest.id });
+  await phone.until('it is let in', ({ access }) => access === 'authorised');
+  await phone.call('post', { text: 'from the phone' });
+  await phone.until('the node has it', ({ unkept }) => !unkept);
+});
+
+test('where nothing can be stored any more it goes on in memory, and is behind after a reload', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  await origin.call('post', { text: 'kept' });
+  origin.disk.check = ({ journal }) => { if (journal?.length > 0) throw new DOMException('full', 'QuotaExceededError'); };
+  await origin.call('post', { text: 'in memory' });
+  assert.equal(origin.state.storage, 'memory');
+  assert.equal('whole' in await origin.disk.records(), false);
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+  origin.disk.check = () => {};
+  origin.open();
+  await origin.until('it is back', ({ access, storage }) => access === 'authorised' && storage === 'kept');
+  assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
+
+  // Not even that it is behind could be kept: what is written could contradict it.
+  origin.disk.check = () => { throw new DOMException('broken', 'UnknownError'); };
+  await origin.call('post', { text: 'once' });
+  await assert.rejects(origin.call('post', { text: 'twice' }), { code: 'storage' });
+});
+
+test('where no storage is to be had it says so, and works', async (t) => {
+  const { daemon, passphrase } = await setUpOrigin(t);
+  const guest = new Browser(t, daemon.port);
+  guest.open({ openStore: async () => { throw new DOMException('refused', 'SecurityError'); } });
+  await guest.until('it reads', ({ network }) => network === 'live');
+  assert.equal(guest.state.storage, 'memory');
+  await guest.call('signIn', { passphrase, deviceName: 'guest' });
+  assert.equal(guest.state.access, 'waiting');
+});
+
+test('a tab whose place another has taken writes nothing', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  origin.disk.check = () => { throw new FencedError(); };
+  await assert.rejects(origin.call('post', { text: 'too late' }), { code: 'interrupted' });
+  assert.equal(origin.lost, 1);
+  origin.disk.check = () => {};
+  origin.open();
+  await origin.until('it opens', ({ access }) => access === 'authorised');
+  assert.deepEqual(await origin.texts(), []);
+});
+
+test('a core that traps is made anew from what was kept', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  await origin.call('post', { text: 'kept' });
+  const { instantiate } = WebAssembly;
+  let traps = false;
+  WebAssembly.instantiate = async (...module) => {
+    const { exports } = await instantiate(...module);
+    return {
+      exports: {
+        ...exports,
+        call: (...request) => {
+          if (!traps) return exports.call(...request);
+          traps = false;
+          throw new WebAssembly.RuntimeError('unreachable');
+        },
+      },
+    };
+  };
+  t.after(() => { WebAssembly.instantiate = instantiate; });
+  origin.open();
+  await origin.until('it opens', ({ network }) => network === 'live');
+  traps = true;
+  await assert.rejects(origin.call('post', { text: 'lost' }), { code: 'interrupted' });
+  assert.deepEqual(await origin.texts(), ['kept']);
+  await origin.call('post', { text: 'after' });
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+});
+
+test('a host that names another hypha than before is not followed', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  const { key } = origin.state;
+  origin.open({ fetch: async () => new Response(`dat://${'ab'.repeat(32)}\nTTL=3600\n`) });
+  await origin.until('it says so', ({ phase, error }) => phase === 'failed' && error.code === 'otherHypha');
+  assert.equal((await origin.disk.records()).node.key, key);
+});
+
+test('errors of the core keep their codes', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  for (const [name, args, code] of [
+    ['post', { text: ' ' }, 'textEmpty'], ['deletePost', { id: 'none' }, 'badID'], ['approve', { id: 'nobody' }, 'unknownRequest'],
+    ['post', {}, 'badRequest'], ['revoke', { writer: 'x' }, 'badRequest'], ['nothing', {}, 'badRequest'],
+  ]) await assert.rejects(origin.call(name, args), { code });
+  await assert.rejects(origin.call('post', { text: ' ' }), CoreError);
+});

@@ -1,0 +1,283 @@
+// The parts of the page's worker: what is kept and how, secrets, the connection, and tabs that share one hypha.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { journalRecords } from '../../Web/core.mjs';
+import { Connection, retryDelay } from '../../Web/worker/connection.mjs';
+import { FencedError } from '../../Web/worker/errors.mjs';
+import { limits } from '../../Web/worker/limits.mjs';
+import { sealHere, sealLocked, unsealHere, unsealLocked } from '../../Web/worker/secrets.mjs';
+import { MemoryStore } from '../../Web/worker/storage.mjs';
+import { Tabs } from '../../Web/worker/tabs.mjs';
+import { Kept, request } from './support.mjs';
+import { until } from './daemon.mjs';
+
+// Random numbers that are the same each time.
+function seeded(seed) {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.floor(state / 2 ** 32 * below);
+  };
+}
+
+function journal(records) {
+  const writer = request();
+  for (const { name, offset, size, bytes = new Uint8Array() } of records) {
+    writer.byte(size === undefined ? 0 : 1).text(name).number(size ?? offset).data(bytes);
+  }
+  const all = new Uint8Array(writer.size);
+  writer.copyTo(all);
+  return all;
+}
+
+test('pages hold what was written to files, whatever is written where', async () => {
+  for (let seed = 1; seed <= 20; seed += 1) {
+    const random = seeded(seed);
+    const model = new Kept();
+    let store = new MemoryStore();
+    for (let commit = 0; commit < 30; commit += 1) {
+      const records = Array.from({ length: 1 + random(6) }, () => {
+        const name = `${random(2)}/data`;
+        const place = random(5 * limits.pageBytes);
+        if (random(4) === 0) return { name, size: random(3) === 0 ? Math.floor(place / limits.pageBytes) * limits.pageBytes : place };
+        return { name, offset: place, bytes: new Uint8Array(random(2 * limits.pageBytes)).fill(1 + random(255)) };
+      });
+      const bytes = journal(records);
+      assert.equal([...journalRecords(bytes)].length, records.length);
+      model.apply(bytes);
+      await store.commit({ journal: bytes });
+      const { files } = await store.load();
+      assert.deepEqual([...files].filter(([, contents]) => contents.length > 0).sort(([a], [b]) => a.localeCompare(b)),
+        [...model.files].filter(([, contents]) => contents.length > 0).sort(([a], [b]) => a.localeCompare(b)));
+      if (random(10) === 0) store = new MemoryStore(await store.load());
+    }
+  }
+});
+
+test('files are dropped by how their names begin, before what is written in the same commit', async () => {
+  const store = new MemoryStore();
+  const bytes = Uint8Array.of(1, 2, 3);
+  await store.commit({
+    journal: journal([{ name: 'a/data', offset: 0, bytes }, { name: 'b/data', offset: 0, bytes }]), state: { node: 1, here: 2 },
+  });
+  await store.commit({ drops: ['a/'], journal: journal([{ name: 'a/key', offset: 1, bytes }]), forgets: ['here'] });
+  const { files, state } = await store.load();
+  assert.deepEqual(Object.fromEntries(files), { 'b/data': bytes, 'a/key': Uint8Array.of(0, 1, 2, 3) });
+  assert.deepEqual(Object.fromEntries(state), { node: 1 });
+});
+
+test('secrets open only with their own key, for their own hypha, unaltered', async () => {
+  const secrets = { secretKey: new Uint8Array(64).fill(1), channelKey: new Uint8Array(32).fill(2) };
+  const atRestKey = new Uint8Array(32).fill(3);
+  const here = await sealHere(secrets, 'hypha');
+  assert.equal(here.key.extractable, false);
+  assert.deepEqual(await unsealHere(here, 'hypha'), secrets);
+  await assert.rejects(unsealHere(here, 'other'));
+  const locked = await sealLocked(secrets, atRestKey, 'hypha');
+  assert.deepEqual(await unsealLocked(locked, atRestKey, 'hypha'), secrets);
+  await assert.rejects(unsealLocked(locked, new Uint8Array(32), 'hypha'));
+  await assert.rejects(unsealHere({ ...locked, key: here.key }, 'hypha'));
+  locked.sealed[5] ^= 1;
+  await assert.rejects(unsealLocked(locked, atRestKey, 'hypha'));
+  assert.ok(!Buffer.from(here.sealed).includes(Buffer.from(secrets.channelKey)));
+});
+
+test('attempts to connect come ever later, up to half a minute, and not all at once', () => {
+  assert.equal(retryDelay(1, 1), limits.firstRetryMilliseconds);
+  assert.equal(retryDelay(1, 0), limits.firstRetryMilliseconds / 2);
+  assert.equal(retryDelay(4, 1), 8 * limits.firstRetryMilliseconds);
+  assert.equal(retryDelay(40, 1), limits.lastRetryMilliseconds);
+});
+
+test('a connection that ends is opened again at once when asked, and only the last one is heard', () => {
+  const sockets = [];
+  const heard = [];
+  const connection = new Connection('wss://example.org/hypha', (url) => {
+    const socket = { url, close() {}, send() {}, bufferedAmount: 0 };
+    sockets.push(socket);
+    return socket;
+  }, {
+    opened: (id) => heard.push(`opened ${id}`), closed: (id) => heard.push(`closed ${id}`),
+    received: (bytes) => heard.push(`received ${bytes.length}`),
+  });
+  connection.start();
+  connection.wake();
+  assert.equal(sockets.length, 1);
+  sockets[0].onopen();
+  sockets[0].onmessage({ data: new ArrayBuffer(3) });
+  sockets[0].onclose({});
+  connection.wake();
+  sockets[0].onmessage({ data: new ArrayBuffer(4) });
+  sockets[1].onopen();
+  connection.close();
+  sockets[1].onclose({});
+  connection.stop();
+  connection.wake();
+  assert.deepEqual(heard, ['opened 1', 'received 3', 'closed 1', 'opened 2', 'closed 2']);
+  assert.equal(sockets.length, 2);
+});
+
+/** As much of `navigator.locks` as tabs use, for one name. */
+class Locks {
+  #holder;
+  #waiting = [];
+
+  request(name, options, callback) {
+    return new Promise((resolve, reject) => {
+      const wanted = { callback, resolve, reject };
+      options.signal?.addEventListener('abort', () => {
+        if (!this.#waiting.includes(wanted)) return;
+        this.#waiting = this.#waiting.filter((other) => other !== wanted);
+        reject(new DOMException('given up', 'AbortError'));
+      });
+      if (options.steal) {
+        this.#waiting.unshift(wanted);
+        this.#holder?.reject(new DOMException('stolen', 'AbortError'));
+        this.#holder = undefined;
+      } else {
+        this.#waiting.push(wanted);
+      }
+      this.#grant();
+    });
+  }
+
+  #grant() {
+    if (this.#holder || this.#waiting.length === 0) return;
+    const holder = this.#waiting.shift();
+    this.#holder = holder;
+    Promise.resolve().then(() => holder.callback()).then((value) => {
+      if (this.#holder !== holder) return;
+      this.#holder = undefined;
+      holder.resolve(value);
+      this.#grant();
+    });
+  }
+
+  /** The tab that holds it is closed. */
+  drop() {
+    this.#holder = undefined;
+    this.#grant();
+  }
+}
+
+/** Channels between tabs of one browser; one that is closed neither says nor hears anything. */
+class Channels {
+  #channels = [];
+
+  open() {
+    const channel = {
+      isClosed: false,
+      postMessage: (message) => {
+        const copy = structuredClone(message);
+        setTimeout(() => {
+          for (const other of this.#channels) {
+            if (other !== channel && !other.isClosed && !channel.isClosed) other.onmessage({ data: copy });
+          }
+        });
+      },
+    };
+    this.#channels.push(channel);
+    return channel;
+  }
+}
+
+/** A leader that answers each call with its own name, and calls of `wait` when told. */
+class TestLeader {
+  isClosed = false;
+  waiting = [];
+
+  constructor(name, on) {
+    this.name = name;
+    this.on = on;
+  }
+
+  run() { this.tell(); }
+  tell() { this.on.state({ phase: 'open', revision: this.name }); }
+  wake() {}
+  close() { this.isClosed = true; }
+
+  call(name, args) {
+    if (args?.wait) return new Promise((resolve) => { this.waiting.push(() => resolve(`${this.name} waited`)); });
+    if (name === 'fail') return Promise.reject(new FencedError());
+    return Promise.resolve(`${this.name} ${name}`);
+  }
+}
+
+function openTabs(t) {
+  const locks = new Locks();
+  const channels = new Channels();
+  const timers = [];
+  t.after(() => timers.forEach(clearInterval));
+  limits.pingMilliseconds = 50;
+  return {
+    locks,
+    open: (name) => {
+      const tab = { channel: channels.open(), leaders: [], states: [] };
+      tab.tabs = new Tabs({
+        locks, channel: tab.channel,
+        makeLeader: (on) => {
+          const leader = new TestLeader(name, on);
+          tab.leaders.push(leader);
+          return leader;
+        },
+        show: (state) => tab.states.push(state),
+        every: (work, milliseconds) => timers.push(setInterval(work, milliseconds)),
+      });
+      tab.tabs.start();
+      return tab;
+    },
+  };
+}
+
+test('the second tab shows the first one’s state and asks it; closed, the second takes its place', async (t) => {
+  const browser = openTabs(t);
+  const one = browser.open('one');
+  await until('the first leads', () => one.tabs.isLeader);
+  const two = browser.open('two');
+  two.tabs.setVisible(false);
+  await until('the second shows it', () => two.states.length > 0);
+  assert.deepEqual(two.states.at(-1), { phase: 'open', revision: 'one', isLeader: false });
+  assert.equal(await two.tabs.call('post'), 'one post');
+  await assert.rejects(two.tabs.call('fail'), { code: 'interrupted' });
+
+  const reading = two.tabs.call('posts', { wait: true });
+  const writing = two.tabs.call('post', { wait: true });
+  await until('the calls are there', () => one.leaders[0].waiting.length === 2);
+  one.channel.isClosed = true;
+  browser.locks.drop();
+  await assert.rejects(writing, { code: 'interrupted' });
+  await until('the second leads', () => two.tabs.isLeader);
+  // What only reads is asked again.
+  await until('it is asked again', () => two.leaders[0].waiting.length === 1);
+  two.leaders[0].waiting[0]();
+  assert.equal(await reading, 'two waited');
+  assert.equal(two.states.at(-1).isLeader, true);
+});
+
+test('a visible tab takes over from one that does not answer, unless that said it is busy', async (t) => {
+  const browser = openTabs(t);
+  const one = browser.open('one');
+  await until('the first leads', () => one.tabs.isLeader);
+  const two = browser.open('two');
+  await until('the second shows it', () => two.states.length > 0);
+  one.leaders[0].on.busy(600);
+  await new Promise((resolve) => { setTimeout(resolve, 20); });
+  const hear = one.channel.onmessage;
+  one.channel.onmessage = () => {};
+  await new Promise((resolve) => { setTimeout(resolve, 400); });
+  assert.equal(two.tabs.isLeader, false);
+  await until('the second leads', () => two.tabs.isLeader);
+  await until('the first has stepped down', () => one.leaders[0].isClosed);
+  assert.equal(one.tabs.isLeader, false);
+  one.channel.onmessage = hear;
+  assert.equal(await one.tabs.call('post'), 'two post');
+});
+
+test('a leader whose storage another tab has taken steps down, and leads again with what is kept', async (t) => {
+  const browser = openTabs(t);
+  const one = browser.open('one');
+  await until('it leads', () => one.tabs.isLeader);
+  one.leaders[0].on.lost();
+  await until('it leads again', () => one.leaders.length === 2 && one.tabs.isLeader);
+  assert.equal(one.leaders[0].isClosed, true);
+});
