@@ -15,6 +15,7 @@ final class EchoNode: EdgeDelegate {
 
   struct State {
     var dat: WellKnownDat?
+    var posts: PublicPosts?
     var health = Health(ready: true, text: "ready")
     var admission = Admission.accept
     var requests: [ReplicationRequest] = []
@@ -31,6 +32,7 @@ final class EchoNode: EdgeDelegate {
     loop = group.next()
   }
 
+  func publicPosts() async -> PublicPosts? { state.withLock { $0.posts } }
   func wellKnownDat() async -> WellKnownDat? { state.withLock { $0.dat } }
   func health() async -> Health { state.withLock { $0.health } }
 

@@ -87,6 +87,7 @@ final class HostileRelay: EdgeDelegate {
     for pipe in pipes { for message in recorded { pipe.send(message, on: 0) } }
   }
 
+  func publicPosts() async -> PublicPosts? { nil }
   func wellKnownDat() async -> WellKnownDat? { WellKnownDat(key: key, ttl: 60) }
   func health() async -> Health { Health(ready: true, text: "ready") }
   func admit(_: ReplicationRequest) async -> Admission { .accept }

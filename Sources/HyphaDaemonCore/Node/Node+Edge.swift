@@ -1,11 +1,35 @@
 import Hypercore
 import Hypha
+import HyphaControlAPI
 import NIOCore
 
 extension Node: EdgeDelegate {
   public func wellKnownDat() async -> WellKnownDat? {
     guard let key = record?.publicKey else { return nil }
     return WellKnownDat(key: key, ttl: settings.dat.ttl)
+  }
+
+  public func publicPosts() async -> PublicPosts? {
+    guard let hypha, let key = record?.publicKey else { return nil }
+    let posts: [PublicPosts.Post]
+    do throws(HyphaError) {
+      // Blocks that count: the same as before means the same posts.
+      let blocks = try hypha.lengths().reduce(0) { $0 + $1.1 }
+      if let publicPosts, publicPosts.blocks == blocks { return publicPosts.posts }
+      var room = EdgeLimits.feedBytes
+      posts = try hypha.posts(limit: EdgeLimits.feedPosts).posts.prefix { post in
+        room -= post.text.utf8.count
+        return room >= 0
+      }.map {
+        PublicPosts.Post(
+          id: $0.id.text, text: $0.text, created: Timestamp(milliseconds: $0.created), device: $0.device)
+      }
+      publicPosts = (blocks, PublicPosts(key: key, posts: posts))
+    } catch {
+      logger.warning("The posts cannot be read", metadata: ["reason": "\(error.context)"])
+      return nil
+    }
+    return publicPosts?.posts
   }
 
   public func health() async -> Health {

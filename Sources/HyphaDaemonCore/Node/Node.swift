@@ -41,6 +41,8 @@ public actor Node {
   var revoked: Set<PublicKey> = []
   var replicator = Replicator<FileStorage>()
   var setupCode: SetupCode?
+  /// What feed readers got last, and how many blocks there were.
+  var publicPosts: (blocks: UInt64, posts: PublicPosts)?
   /// A sign-up that was accepted, until the first block under its key verified.
   var candidate: PublicKey?
   var connections: [ConnectionID: Attached] = [:]
@@ -173,6 +175,7 @@ public actor Node {
   func closeHypha(_ reason: CloseReason) {
     for id in connections.keys { end(id, reason) }
     hypha = nil
+    publicPosts = nil
     membership = nil
     replicator = Replicator()
     nextEventSeq = [:]

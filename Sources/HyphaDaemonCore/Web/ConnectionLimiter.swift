@@ -90,6 +90,9 @@ public enum EdgeLimits {
   /// Files of the web client, and bytes of all of them with their compressed copies.
   static let webFiles = 256
   static let webBytes = 16 << 20
+  /// Posts in a feed for feed readers, and bytes of their texts.
+  static let feedPosts = 50
+  static let feedBytes = 512 << 10
   /// Connections that wait to be taken.
   static let backlog: Int32 = 128
   /// Seconds that open connections have to end by themselves at a stop.

@@ -6,6 +6,9 @@ public protocol EdgeDelegate: Sendable {
   /// What `/.well-known/dat` answers; `nil` while uninitialised, for a 404.
   func wellKnownDat() async -> WellKnownDat?
 
+  /// The posts for feed readers; `nil` while uninitialised, for a 404.
+  func publicPosts() async -> PublicPosts?
+
   /// What `/healthz` answers.
   func health() async -> Health
 
@@ -27,6 +30,34 @@ public struct WellKnownDat: Equatable, Sendable {
   public init(key: PublicKey, ttl: UInt32) {
     self.key = key
     self.ttl = ttl
+  }
+}
+
+/// What feed readers get.
+public struct PublicPosts: Equatable, Sendable {
+  public struct Post: Equatable, Sendable {
+    public var id: String
+    public var text: String
+    public var created: Timestamp
+    /// Name of the device that wrote it.
+    public var device: String
+
+    public init(id: String, text: String, created: Timestamp, device: String) {
+      self.id = id
+      self.text = text
+      self.created = created
+      self.device = device
+    }
+  }
+
+  /// Of the hypha.
+  public var key: PublicKey
+  /// Newest first.
+  public var posts: [Post]
+
+  public init(key: PublicKey, posts: [Post]) {
+    self.key = key
+    self.posts = posts
   }
 }
 

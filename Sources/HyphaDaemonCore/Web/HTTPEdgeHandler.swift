@@ -70,7 +70,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
     let delegate = delegate
     let route = Self.path(head.uri)
-    context.eventLoop.makeFutureWithTask { await Self.response(route, delegate) }.assumeIsolated()
+    let headers = head.headers
+    context.eventLoop.makeFutureWithTask { await Self.response(route, headers, delegate) }.assumeIsolated()
       .whenSuccess { [self] response in write(response, to: head, context) }
   }
 
@@ -106,13 +107,17 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     return response
   }
 
-  private static let routes: Set<String> = ["/", "/healthz", "/.well-known/dat"]
+  private static let routes: Set<String> = [
+    "/", "/healthz", "/.well-known/dat", PostFeeds.jsonPath, PostFeeds.atomPath,
+  ]
 
   private static func path(_ uri: String) -> String {
     String(uri.prefix { $0 != "?" })
   }
 
-  private static func response(_ path: String, _ delegate: any EdgeDelegate) async -> HTTPAnswer {
+  private static func response(
+    _ path: String, _ headers: HTTPHeaders, _ delegate: any EdgeDelegate
+  ) async -> HTTPAnswer {
     switch path {
     case "/.well-known/dat":
       var response: HTTPAnswer
@@ -124,6 +129,11 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       }
       response.headers.add(name: "Access-Control-Allow-Origin", value: "*")
       return response
+    case PostFeeds.jsonPath, PostFeeds.atomPath:
+      guard let posts = await delegate.publicPosts() else {
+        return .text(.notFound, "This node holds no hypha yet.")
+      }
+      return PostFeeds.answer(path, posts, headers)
     case "/healthz":
       let health = await delegate.health()
       return .text(health.ready ? .ok : .serviceUnavailable, health.text)
