@@ -49,7 +49,8 @@ public protocol ControlService: Sendable {
   func requestAgain(_ params: NodeRequestAgain.Params) async throws(ControlError) -> OwnRequestInfo
   /// Returns once the keys are gone from the disk.
   func signOut() async throws(ControlError) -> NodeSignOut.Result
-  func setupCode() async throws(ControlError) -> SetupCodeShow.Result
+  func setupCode(_ params: SetupCodeShow.Params) async throws(ControlError) -> SetupCodeShow.Result
+  func auditWeb(_ params: WebAudit.Params) async throws(ControlError) -> WebAudit.Result
   /// Returns once the post is durable.
   func createPost(_ params: PostsCreate.Params) async throws(ControlError) -> PostsCreate.Result
   func listPosts(_ params: PostsList.Params) async throws(ControlError) -> PostsList.Result

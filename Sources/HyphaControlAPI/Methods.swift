@@ -32,6 +32,7 @@ public let controlMethods: [any ControlMethod.Type] = [
   ConnectionsAdd.self,
   ConnectionsRemove.self,
   ConnectionsList.self,
+  WebAudit.self,
   EventsSubscribe.self,
   EventsUnsubscribe.self,
 ]
@@ -217,19 +218,33 @@ public enum PassphraseGenerate: ControlMethod {
 
 /// `setupCode.show`
 public enum SetupCodeShow: ControlMethod {
+  public struct Params: Codable, Equatable, Sendable {
+    /// This node's, for the link; left out: `domain` of the settings, or else a link for this machine.
+    public var domain: String?
+
+    public init(domain: String? = nil) {
+      self.domain = domain
+    }
+  }
+
   public struct Result: Codable, Equatable, Sendable {
     public var code: Secret
+    /// Opens the setup page with the code filled in. The code is behind a `#`, which no server sees.
+    public var link: Secret
 
-    public init(code: Secret) {
+    public init(code: Secret, link: Secret) {
       self.code = code
+      self.link = link
     }
   }
   public static let name = "setupCode.show"
   public static let summary = "The one-time code with which an owner claims this uninitialised node."
   public static let errors: [ControlError.Code] = [.alreadyInitialised]
 
-  public static func call(_: Nothing, on service: some ControlService) async throws(ControlError) -> Result {
-    try await service.setupCode()
+  public static func call(
+    _ params: Params, on service: some ControlService
+  ) async throws(ControlError) -> Result {
+    try await service.setupCode(params)
   }
 }
 

@@ -54,7 +54,12 @@ final class FakeService: ControlService {
   func initialise(_: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result {
     throw ControlError(.alreadyInitialised, "it holds one")
   }
-  func setupCode() async throws(ControlError) -> SetupCodeShow.Result { .init(code: Secret("code")) }
+  func auditWeb(_: WebAudit.Params) async throws(ControlError) -> WebAudit.Result {
+    .init(url: "https://example.org/", installedVersion: "1", servedVersion: "1", files: 0, differences: [])
+  }
+  func setupCode(_: SetupCodeShow.Params) async throws(ControlError) -> SetupCodeShow.Result {
+    .init(code: Secret("code"), link: Secret("https://example.org/#setup=code"))
+  }
   func createPost(_ params: PostsCreate.Params) async throws(ControlError) -> PostsCreate.Result {
     let created = Timestamp(milliseconds: 0)
     let id = posts.withLock { posts in

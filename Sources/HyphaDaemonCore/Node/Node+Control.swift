@@ -188,12 +188,15 @@ extension Node: ControlService {
     return PublicKey(hex: digits)
   }
 
-  public func setupCode() async throws(ControlError) -> SetupCodeShow.Result {
+  public func setupCode(_ params: SetupCodeShow.Params) async throws(ControlError) -> SetupCodeShow.Result {
+    let domain = try normalised(params.domain) ?? (settings.node.domain.isEmpty ? nil : settings.node.domain)
     guard let code = setupCode else {
       throw ControlError(
         .alreadyInitialised, "This node already keeps a hypha: no setup code is valid any more.")
     }
-    return SetupCodeShow.Result(code: Secret(code.text))
+    // Without TLS, the page runs on this machine only.
+    let site = domain.map { "https://\($0)" } ?? "http://localhost:\(settings.http.address.port)"
+    return SetupCodeShow.Result(code: Secret(code.text), link: Secret("\(site)/#setup=\(code.text)"))
   }
 
   // MARK: - Posts

@@ -14,8 +14,11 @@ public struct HyphaAddress: Hashable, Sendable, CustomStringConvertible {
   /// The host: what a hypha's keys are derived from, unless it was made with another domain.
   public var domain: String { url.host }
   /// What is asked.
-  public var description: String {
-    "\(url.kind == .wss ? "https" : "http")://\(url.authority)/.well-known/dat"
+  public var description: String { address(of: "/.well-known/dat") }
+
+  /// What is at a path there, for people.
+  func address(of path: String) -> String {
+    "\(url.kind == .wss ? "https" : "http")://\(url.authority)\(path)"
   }
 
   public init(_ text: String) throws(LookupError) {
@@ -82,9 +85,7 @@ public final class WellKnownLookup: Sendable {
     var until: ContinuousClock.Instant
   }
 
-  private let connector: ReplicationConnector
-  /// For connecting, asking and the whole answer together, however slowly that comes.
-  private let patience: TimeAmount
+  private let fetch: HTTPFetch
   private let known = Mutex<[HyphaAddress: Known]>([:])
 
   /// - Parameter connector: its event loops and its TLS are used.
@@ -93,8 +94,7 @@ public final class WellKnownLookup: Sendable {
   }
 
   init(_ connector: ReplicationConnector, patience: TimeAmount) {
-    self.connector = connector
-    self.patience = patience
+    fetch = HTTPFetch(connector, patience: patience)
   }
 
   /// The public key of the hypha at an address.
@@ -103,8 +103,9 @@ public final class WellKnownLookup: Sendable {
     of address: HyphaAddress, now: ContinuousClock.Instant = .now
   ) async throws(LookupError) -> PublicKey {
     if let known = known.withLock({ $0[address] }), now < known.until { return known.key }
-    let (status, body) = try await ask(address)
-    switch status {
+    let answer = try await fetch.get(
+      "/.well-known/dat", of: address, limit: ReplicationLimits.wellKnownBytes, accept: "text/plain, */*")
+    switch answer.status {
     case 200: break
     case 404:
       throw LookupError(
@@ -112,62 +113,23 @@ public final class WellKnownLookup: Sendable {
       )
     case 301, 302, 303, 307, 308:
       throw LookupError(
-        .badAnswer, "\(address) says to look elsewhere (\(status)): give that address instead.")
+        .badAnswer, "\(address) says to look elsewhere (\(answer.status)): give that address instead.")
     default:
-      throw LookupError(.badAnswer, "\(address) answered with status \(status) instead of a hyphalink.")
+      throw LookupError(
+        .badAnswer, "\(address) answered with status \(answer.status) instead of a hyphalink.")
     }
-    guard let answer = WellKnownDat(file: body) else {
+    guard let dat = WellKnownDat(file: answer.body) else {
       throw LookupError(
         .badAnswer, "\(address) answered, but not with a hyphalink: dat:// and 64 hexadecimal digits.")
     }
     known.withLock { known in
       known[address] = nil
       known = known.filter { now < $0.value.until }
-      guard answer.ttl > 0, known.count < ReplicationLimits.rememberedAddresses else { return }
+      guard dat.ttl > 0, known.count < ReplicationLimits.rememberedAddresses else { return }
       known[address] = Known(
-        key: answer.key, until: now + .seconds(min(answer.ttl, ReplicationLimits.rememberedSeconds)))
+        key: dat.key, until: now + .seconds(min(dat.ttl, ReplicationLimits.rememberedSeconds)))
     }
-    return answer.key
-  }
-
-  private func ask(_ address: HyphaAddress) async throws(LookupError) -> (status: Int, body: [UInt8]) {
-    let loop = connector.group.next()
-    let promise = loop.makePromise(of: (Int, [UInt8]).self)
-    let timeout = loop.scheduleTask(in: patience) { [patience] in
-      promise.fail(ChannelError.connectTimeout(patience))
-    }
-    let bootstrap = ClientBootstrap(group: loop).connectTimeout(patience)
-      .channelInitializer { [connector] channel in
-        channel.eventLoop.makeCompletedFuture {
-          let pipeline = channel.pipeline.syncOperations
-          if address.url.kind == .wss { try pipeline.addHandler(connector.tlsHandler(for: address.url)) }
-          var limits = NIOHTTPDecoderLimitConfiguration()
-          limits.maxHeaderFieldSize = EdgeLimits.headerBytes
-          limits.maxHeaderListSize = EdgeLimits.headerBytes
-          try pipeline.addHTTPClientHandlers(
-            leftOverBytesStrategy: .dropBytes, enableOutboundHeaderValidation: true,
-            encoderConfiguration: .init(), decoderLimitConfiguration: limits, withClientUpgrade: nil)
-          try pipeline.addHandler(WellKnownHandler(address, promise))
-        }
-      }
-    bootstrap.connect(host: address.url.host, port: address.url.port).whenComplete { result in
-      switch result {
-      case .failure(let error): promise.fail(error)
-      case .success(let channel): promise.futureResult.whenComplete { _ in channel.close(promise: nil) }
-      }
-    }
-    defer { timeout.cancel() }
-    do {
-      return try await promise.futureResult.get()
-    } catch let error as LookupError {
-      throw error
-    } catch HTTPParserError.invalidEOFState {
-      throw LookupError(.unreachable, "\(address): the connection was closed before the whole answer.")
-    } catch is HTTPParserError {
-      throw LookupError(.badAnswer, "\(address): what answers does not speak HTTP.")
-    } catch {
-      throw LookupError(.unreachable, "\(address): \(NetworkError.text(error))")
-    }
+    return dat.key
   }
 }
 
@@ -190,56 +152,5 @@ extension WellKnownDat {
     }
     guard lines.isEmpty else { return nil }
     self.init(key: key, ttl: ttl)
-  }
-}
-
-/// Sends the request and gathers the answer.
-private final class WellKnownHandler: ChannelInboundHandler {
-  typealias InboundIn = HTTPClientResponsePart
-  typealias OutboundOut = HTTPClientRequestPart
-
-  private let address: HyphaAddress
-  private let promise: EventLoopPromise<(Int, [UInt8])>
-  private var status = 0
-  private var body: [UInt8] = []
-
-  init(_ address: HyphaAddress, _ promise: EventLoopPromise<(Int, [UInt8])>) {
-    self.address = address
-    self.promise = promise
-  }
-
-  func channelActive(context: ChannelHandlerContext) {
-    var head = HTTPRequestHead(version: .http1_1, method: .GET, uri: "/.well-known/dat")
-    head.headers.add(name: "Host", value: address.url.authority)
-    head.headers.add(name: "Accept", value: "text/plain, */*")
-    head.headers.add(name: "Connection", value: "close")
-    context.write(wrapOutboundOut(.head(head)), promise: nil)
-    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
-    context.fireChannelActive()
-  }
-
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    switch unwrapInboundIn(data) {
-    case .head(let head): status = Int(head.status.code)
-    case .body(let bytes):
-      body.append(contentsOf: bytes.readableBytesView)
-      guard body.count > ReplicationLimits.wellKnownBytes else { return }
-      promise.fail(
-        LookupError(
-          .badAnswer,
-          "\(address) answered with over \(ReplicationLimits.wellKnownBytes) bytes instead of a hyphalink.")
-      )
-    case .end: promise.succeed((status, body))
-    }
-  }
-
-  func channelInactive(context: ChannelHandlerContext) {
-    promise.fail(ChannelError.eof)
-    context.fireChannelInactive()
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    promise.fail(error)
-    context.close(promise: nil)
   }
 }

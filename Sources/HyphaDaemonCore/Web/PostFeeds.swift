@@ -74,25 +74,37 @@ enum PostFeeds {
 
     struct Item: Encodable {
       var id: String
-      var content_text: String
-      var date_published: String
+      var contentText: String
+      var datePublished: String
+
+      enum CodingKeys: String, CodingKey {
+        case id
+        case contentText = "content_text"
+        case datePublished = "date_published"
+      }
     }
 
     let version = "https://jsonfeed.org/version/1.1"
     var title: String
-    var home_page_url: String?
-    var feed_url: String?
+    var homePageURL: String?
+    var feedURL: String?
     var description: String
     var authors: [Author]
     var items: [Item]
+
+    enum CodingKeys: String, CodingKey {
+      case version, title, description, authors, items
+      case homePageURL = "home_page_url"
+      case feedURL = "feed_url"
+    }
   }
 
   private static func json(_ posts: PublicPosts, _ site: Site) -> [UInt8] {
     let feed = Feed(
-      title: site.name, home_page_url: site.url.map { "\($0)/" }, feed_url: site.url.map { $0 + jsonPath },
+      title: site.name, homePageURL: site.url.map { "\($0)/" }, feedURL: site.url.map { $0 + jsonPath },
       description: "dat://\(posts.key.hex)", authors: [Feed.Author(name: site.name)],
       items: posts.posts.map {
-        Feed.Item(id: id($0, posts), content_text: $0.text, date_published: $0.created.description)
+        Feed.Item(id: id($0, posts), contentText: $0.text, datePublished: $0.created.description)
       })
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]

@@ -47,8 +47,9 @@ public struct WebFiles: Sendable {
   /// Names of encodings in the order of preference, with the ending of a copy's name.
   private static let encodings = [("br", ".br"), ("gzip", ".gz")]
 
+  let manifest: Manifest
   /// Of the web client.
-  public let version: String
+  public var version: String { manifest.version }
   private var files: [String: File] = [:]
 
   /// Loads what is in a folder.
@@ -62,7 +63,7 @@ public struct WebFiles: Sendable {
     guard manifest.files.count <= EdgeLimits.webFiles else {
       throw Failure(context: "\(folder)/\(Self.manifestName) lists over \(EdgeLimits.webFiles) files")
     }
-    version = manifest.version
+    self.manifest = manifest
     var room = EdgeLimits.webBytes
     for (path, listed) in manifest.files {
       let name = listed.file
@@ -107,6 +108,19 @@ public struct WebFiles: Sendable {
   // MARK: - Answering
 
   func has(_ path: String) -> Bool { files[path] != nil }
+
+  /// The encodings in which there is a file.
+  func encodings(of path: String) -> [String] { files[path]?.bodies.keys.sorted() ?? [] }
+
+  /// - Returns: `nil` where there is no such file, or not in this encoding.
+  func body(of path: String, _ encoding: String) -> [UInt8]? {
+    files[path]?.bodies[encoding].map { [UInt8]($0.readableBytesView) }
+  }
+
+  /// The headers of a file on which safety depends.
+  func headers(of path: String) -> [(name: String, value: String)] {
+    Self.pageHeaders.map { ($0.name, $0.value) } + (files[path].map { [("Content-Type", $0.type)] } ?? [])
+  }
 
   /// - Returns: `nil` where there is no such file.
   func answer(_ path: String, _ request: HTTPHeaders) -> HTTPAnswer? {
