@@ -13,7 +13,8 @@ from node import until
 
 SHOWS_FOCUS = '''
 const box = arguments[0].getBoundingClientRect();
-const isInSight = box.top >= 0 && box.bottom <= innerHeight;
+const top = document.elementFromPoint(box.left + box.width / 2, box.top + Math.min(box.height, 20) / 2);
+const isInSight = arguments[0].contains(top);
 const isMarked = (style) => style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) > 0 || style.boxShadow !== 'none';
 const around = arguments[0].closest('form, .reveal') ?? arguments[0];
 return isInSight && (isMarked(getComputedStyle(arguments[0])) || isMarked(getComputedStyle(around)));
@@ -99,7 +100,12 @@ class Page:
                 time.sleep(0.05)
 
     def click(self, selector):
-        self.act(f'click {selector}', lambda: self.one(selector).click())
+        self.act(f'click {selector}', lambda: self.press(self.one(selector)))
+
+    def press(self, element):
+        """Clicks an element, which is scrolled to first: a driver takes what the bar at the top covers to be in sight."""
+        self.script('arguments[0].scrollIntoView({block: "center"});', element)
+        element.click()
 
     def fill(self, selector, text):
         def type_it():
@@ -223,7 +229,7 @@ class Page:
                 return True
             arrivals = self.shown('#arrivals')
             if arrivals:
-                self.act('show arrivals', lambda: (button := self.shown('#arrivals')) and button.click())
+                self.act('show arrivals', lambda: (button := self.shown('#arrivals')) and self.press(button))
             return False
 
         try:
@@ -241,7 +247,8 @@ class Page:
         raise AssertionError(f'no post {text!r}; {self.describe()}')
 
     def delete(self, text):
-        self.act('delete', lambda: self.article(text).find_element(By.CSS_SELECTOR, 'button.delete').click())
+        self.act('delete', lambda: self.press(
+            self.article(text).find_element(By.CSS_SELECTOR, 'button.delete')))
 
     # Signing in, and letting in
 
@@ -279,7 +286,8 @@ class Page:
 
     def answer(self, name, answer):
         """Presses `approve` or `deny`."""
-        self.act(answer, lambda: self.request(name).find_element(By.CSS_SELECTOR, f'button.{answer}').click())
+        self.act(answer, lambda: self.press(
+            self.request(name).find_element(By.CSS_SELECTOR, f'button.{answer}')))
 
     def wait_authorised(self):
         self.wait_view('stream', seconds=60)
@@ -304,7 +312,7 @@ class Page:
             raise AssertionError(f'{error}; {self.describe()}') from None
 
     def press_device(self, name, button):
-        self.act(f'{button} {name}', lambda: self.device(name).find_element(By.CSS_SELECTOR, button).click())
+        self.act(f'{button} {name}', lambda: self.press(self.device(name).find_element(By.CSS_SELECTOR, button)))
 
 
 def normal_words(text):
