@@ -6,6 +6,8 @@ struct Instance {
   var files: [String: [UInt8]] = [:]
   var node: WebNode?
   var response: [UInt8] = []
+  /// The request or the answer holds a secret: the memory that they were in is overwritten.
+  var isSecret = true
 }
 
 // A module's memory belongs to one worker, which calls one export at a time.
@@ -18,7 +20,7 @@ func allocate(_ count: Int) -> UnsafeMutableRawPointer {
   .allocate(byteCount: max(count, 1), alignment: 8)
 }
 
-/// Answers a request, and overwrites and frees it: it may hold a secret.
+/// Answers a request, and frees it; one that may hold a secret is overwritten.
 ///
 /// - Parameter request: memory of ``allocate(_:)``.
 /// - Returns: the size of the answer: a byte that is 0 where the call did what it should, and its results behind that; else
@@ -26,23 +28,24 @@ func allocate(_ count: Int) -> UnsafeMutableRawPointer {
 @_expose(wasm, "call")
 @_cdecl("hypha_call")
 func call(_ method: UInt32, _ request: UnsafeMutableRawPointer, _ count: Int) -> Int {
-  respond(to: request, count) { (request, response) throws(WebError) in
-    guard let method = Method(rawValue: method) else {
-      throw WebError("badRequest", "there is no method \(method)")
-    }
-    try method.carryOut(&request, &response, &instance)
+  let known = Method(rawValue: method)
+  return respond(to: request, count, isSecret: known?.isSecret ?? true) {
+    (request, response) throws(WebError) in
+    guard let known else { throw WebError("badRequest", "there is no method \(method)") }
+    try known.carryOut(&request, &response, &instance)
   }
 }
 
 /// Carries out what a request says, and keeps the answer for ``take(_:)``.
 package func respond(
-  to request: UnsafeMutableRawPointer, _ count: Int,
+  to request: UnsafeMutableRawPointer, _ count: Int, isSecret: Bool = true,
   _ carryOut: (inout RequestReader, inout ResponseWriter) throws(WebError) -> Void
 ) -> Int {
   let memory = UnsafeMutableRawBufferPointer(start: request, count: count)
   var reader = RequestReader([UInt8](memory))
-  SecretBytes.wipe(memory)
+  if isSecret { SecretBytes.wipe(memory) }
   request.deallocate()
+  instance.isSecret = isSecret
   var response = ResponseWriter()
   response.append(byte: 0)
   do throws(WebError) { try carryOut(&reader, &response) } catch {
@@ -59,17 +62,18 @@ package func respond(
 @_expose(wasm, "take")
 @_cdecl("hypha_take")
 func take(_ memory: UnsafeMutableRawPointer) {
+  let isSecret = instance.isSecret
   instance.response.withUnsafeMutableBytes {
     memory.copyMemory(from: $0.baseAddress ?? memory, byteCount: $0.count)
-    SecretBytes.wipe($0)
+    if isSecret { SecretBytes.wipe($0) }
   }
   instance.response = []
 }
 
-/// Overwrites and frees memory of ``allocate(_:)``.
+/// Frees memory of ``allocate(_:)``, and overwrites it where it may hold a secret.
 @_expose(wasm, "release")
 @_cdecl("hypha_release")
 func release(_ memory: UnsafeMutableRawPointer, _ count: Int) {
-  SecretBytes.wipe(UnsafeMutableRawBufferPointer(start: memory, count: count))
+  if instance.isSecret { SecretBytes.wipe(UnsafeMutableRawBufferPointer(start: memory, count: count)) }
   memory.deallocate()
 }

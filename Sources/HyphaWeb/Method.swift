@@ -32,6 +32,14 @@ enum Method: UInt32 {
   case revoke = 52
   case restore = 53
 
+  /// Whether a passphrase or a key goes in or comes out.
+  var isSecret: Bool {
+    switch self {
+    case .newPassphrase, .deriveKeys, .newWriter, .checkPassphrase, .open: true
+    default: false
+    }
+  }
+
   func carryOut(
     _ request: inout RequestReader, _ response: inout ResponseWriter, _ instance: inout Instance
   ) throws(WebError) {

@@ -135,6 +135,30 @@ struct ReplicationTests {
     #expect(copyD.heldBlocks == 9)
   }
 
+  @Test("blocks that are not durable yet are not offered, also where later ones are announced")
+  func notDurable() throws {
+    var network = Network(seed: 13)
+    let (source, _) = try source(&network.random, blocks: 4)
+    let (a, b, c) = (network.add(), network.add(), network.add())
+    let copies = try (0..<2).map { _ in try Feed(files: .empty(), key: source.key) }
+    try network.nodes[a].share(source, downloads: false)
+    try network.nodes[b].share(copies[0], downloads: true)
+    try network.nodes[c].share(copies[1], downloads: true)
+    #expect(network.nodes[b].knownLength(source.key) == 0 && !network.nodes[b].isAnswered(source.key))
+    try network.connect(a, b, key: source.key)
+    try network.settle()
+    #expect(copies[0].heldBlocks == 4)
+    #expect(network.nodes[b].knownLength(source.key) == 4 && network.nodes[b].isAnswered(source.key))
+    network.nodes[a].appended(try source.append(contentsOf: [[1], [2], [3]]), to: source.key)
+    network.nodes[a].announce(source.key, below: 5)
+    try network.connect(a, c, key: source.key)
+    try network.settle()
+    #expect(copies[0].heldBlocks == 5 && copies[1].heldBlocks == 5)
+    network.nodes[a].announce(source.key)
+    try network.settle()
+    #expect(copies[0].heldBlocks == 7 && copies[1].heldBlocks == 7)
+  }
+
   @Test(
     "a clone gets everything, then what is appended, and the source knows", arguments: [false, true],
     UInt64(0)..<4)

@@ -199,6 +199,18 @@ struct KeyTests {
     #expect(refused(String(repeating: "abacus ", count: 65)) != nil)
   }
 
+  @Test("words that are wrong are found as they are typed")
+  func checked() {
+    #expect(Passphrase.check(typed: "").words == 0)
+    let (words, wrong) = Passphrase.check(typed: "Abacus  dolphn zoom xqzxqzxqz")
+    #expect(words == 4)
+    #expect(
+      wrong == [
+        Passphrase.WrongWord(place: 2, hint: "dolphin"), Passphrase.WrongWord(place: 4, hint: nil),
+      ])
+    #expect(Passphrase.check(typed: String(repeating: "zzzzzzz ", count: 1000)).wrong.count == 64)
+  }
+
   @Test("random passphrases are of the list, and differ")
   func generated() throws {
     var seen: Set<String> = []
