@@ -127,6 +127,8 @@ export class PostList {
       if (chunk.isShown) this.#show(chunk, await this.#postsOf(chunk));
     }
     this.#isEmpty = this.#chunks.every((chunk) => chunk.isShown && chunk.section.childElementCount === 0) && !this.#hasMore;
+    // A feed without articles is none.
+    this.#root.hidden = this.#isEmpty;
   }
 
   #reset(posts, more) {

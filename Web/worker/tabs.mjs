@@ -28,6 +28,7 @@ export class Tabs {
   #lastPing = 0;
   #queued;
   #release;
+  #isAlone = false;
 
   /**
    * @param locks as `navigator.locks`
@@ -104,10 +105,21 @@ export class Tabs {
 
   /** The lock is gone, to a tab that thought this one dead. */
   #lost(error) {
+    if (error.name === 'SecurityError') {
+      this.#leadAlone();
+      return;
+    }
     // The wait for it was given up, for a lock that was taken at once.
     if (error.name === 'AbortError' && !this.#leader) return;
     if (error.name !== 'AbortError') console.error(error);
     this.#stepDown();
+  }
+
+  /** Where a browser refuses storage it refuses locks too: tabs then have nothing in common, and each has its own core. */
+  #leadAlone() {
+    this.#isAlone = true;
+    this.#channel.close();
+    this.#lead();
   }
 
   #stepDown() {
@@ -145,7 +157,9 @@ export class Tabs {
 
   // The channel
 
-  #say(message) { this.#channel.postMessage({ ...message, from: this.#id }); }
+  #say(message) {
+    if (!this.#isAlone) this.#channel.postMessage({ ...message, from: this.#id });
+  }
 
   #heard(message) {
     if (message.to !== undefined && message.to !== this.#id) return;
