@@ -7,13 +7,15 @@ NODE ?= node
 PORT ?= 8080
 # `make bench`: further arguments, such as BENCH='--scale 0.05' or BENCH=append.
 BENCH ?=
+# Debian's own: Debian's Selenium is for that one.
+PYTHON := /usr/bin/python3
 
 SOURCES := Package.swift Sources Tests Benchmarks
 
 export SWIFT NODE PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build web wasm run test test-system check deb bench format lint clean
+.PHONY: help setup build web wasm run test test-system check deb bench bench-browser screenshots format lint clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,7 @@ test: setup lint check web ## Build, check and test everything.
 	@scripts/setup test
 	$(SWIFT) build --build-tests
 	node --test Tests/Web/*.test.mjs
+	$(PYTHON) -m unittest discover -s Tests/Browser -t Tests/Browser
 	@scripts/reproduce
 	$(SWIFT) test --skip-build
 
@@ -54,10 +57,22 @@ deb: ## Build the Debian packages into dist/.
 test-system: deb ## As root: install the packages in a minimal Debian 12, boot it with systemd, and check the service.
 	Tests/System/boot
 
-bench: setup ## Measure; prints a table and writes dist/bench.json.
+bench: setup ## Measure; prints a table and writes dist/bench.json. With BENCH, without the browser.
 	@mkdir -p dist
 	$(SWIFT) build -c release --product hypha-bench
 	.build/release/hypha-bench --folder dist --json dist/bench.json $(BENCH)
+	$(if $(BENCH),,@$(MAKE) --no-print-directory bench-browser)
+
+bench-browser: setup web ## Measure the web client in Chromium, and add that to dist/bench.json.
+	@scripts/setup test
+	@mkdir -p dist
+	$(SWIFT) build -c release --product hyphad
+	$(SWIFT) build -c release --product hyphactl
+	$(PYTHON) Benchmarks/browser.py --json dist/bench.json
+
+screenshots: build ## Pictures of every view of the web client, in dist/screenshots.
+	@scripts/setup test
+	$(PYTHON) Tests/Browser/screenshots.py
 
 format: ## Format the Swift sources.
 	$(SWIFT) format -i -r $(SOURCES)
