@@ -18,7 +18,7 @@ export SWIFT NODE PORT
 .PHONY: help setup build web wasm run test test-system check deb bench bench-browser screenshots format lint clean
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install the Debian packages that a build needs, if any are missing.
 	@scripts/setup build
