@@ -167,6 +167,7 @@ class Channels {
   open() {
     const channel = {
       isClosed: false,
+      close: () => { channel.isClosed = true; },
       postMessage: (message) => {
         const copy = structuredClone(message);
         setTimeout(() => {
@@ -271,6 +272,14 @@ test('a visible tab takes over from one that does not answer, unless that said i
   assert.equal(one.tabs.isLeader, false);
   one.channel.onmessage = hear;
   assert.equal(await one.tabs.call('post'), 'two post');
+});
+
+test('where a browser gives no locks, each tab leads itself', async (t) => {
+  const browser = openTabs(t);
+  browser.locks.request = async () => { throw new DOMException('refused', 'SecurityError'); };
+  const [one, two] = [browser.open('one'), browser.open('two')];
+  await until('both lead', () => one.tabs.isLeader && two.tabs.isLeader);
+  assert.equal(await two.tabs.call('posts'), 'two posts');
 });
 
 test('a leader whose storage another tab has taken steps down, and leads again with what is kept', async (t) => {
