@@ -204,7 +204,7 @@ test('a device that lost its request before it was let in asks anew', async (t) 
 });
 
 test('where nothing can be stored any more it goes on in memory, and is behind after a reload', async (t) => {
-  const { origin } = await setUpOrigin(t);
+  const { daemon, origin } = await setUpOrigin(t);
   await origin.call('post', { text: 'kept' });
   origin.disk.check = ({ journal }) => { if (journal?.length > 0) throw new DOMException('full', 'QuotaExceededError'); };
   await origin.call('post', { text: 'in memory' });
@@ -217,9 +217,15 @@ test('where nothing can be stored any more it goes on in memory, and is behind a
   assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
 
   // Not even that it is behind could be kept: what is written could contradict it.
+  await origin.until('it is live', ({ network }) => network === 'live');
   origin.disk.check = () => { throw new DOMException('broken', 'UnknownError'); };
-  await origin.call('post', { text: 'once' });
-  await assert.rejects(origin.call('post', { text: 'twice' }), { code: 'storage' });
+  await assert.rejects(origin.call('post', { text: 'lost' }), { code: 'storage' });
+  assert.deepEqual([origin.state.phase, origin.state.error.code], ['failed', 'storage']);
+  assert.equal((await daemon.control('posts')).posts[0].text, 'in memory');
+  origin.disk.check = () => {};
+  origin.open();
+  await origin.until('it is back', ({ access }) => access === 'authorised');
+  assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
 });
 
 test('where no storage is to be had it says so, and works', async (t) => {

@@ -105,6 +105,33 @@ test('a writer whose storage is gone does not write again, and a new one takes n
   assert.throws(() => again.open(key, { secretKey: writer.secretKey, state: 'new' }), { code: 'alreadyWritten' });
 });
 
+test('a writer that is opened with an older copy fetches what it published since, and goes on behind that', async () => {
+  const a = await origin();
+  const older = new Kept();
+  older.files = new Map(a.kept.files);
+  a.core.post('one', 'laptop');
+  a.core.post('two', 'laptop');
+  a.kept.commit(a.core);
+  const relay = await device(a.key, { secretKey: undefined });
+  connect(a, relay);
+
+  for (const state of ['kept', 'behind']) {
+    const again = { core: await newCore(), kept: new Kept() };
+    again.kept.files = new Map(state === 'kept' ? older.files : []);
+    again.kept.loadInto(again.core);
+    again.core.open(a.key, { secretKey: a.writer.secretKey, channelKey, state });
+    assert.equal(again.core.status().isBehind, state === 'behind');
+    if (state === 'behind') assert.throws(() => again.core.post('too early', 'laptop'), { code: 'behind' });
+    connect(again, relay, state === 'kept' ? 2 : 3);
+    assert.equal(again.core.status().isBehind, false);
+    again.core.post(`after ${state}`, 'laptop');
+    exchange(again, relay, state === 'kept' ? 2 : 3);
+    assert.equal(texts(relay.core)[0], `after ${state}`);
+    assert.deepEqual(texts(again.core), texts(relay.core));
+  }
+  assert.deepEqual(texts(relay.core), ['after behind', 'after kept', 'two', 'one']);
+});
+
 test('a device asks, the words are the same on both, is let in, posts, and is revoked', async () => {
   const a = await origin();
   const b = await device(a.key);

@@ -259,7 +259,7 @@ export class PageNode {
         for (const { resolve } of waiting) resolve();
       } catch (error) {
         for (const { reject } of waiting) reject(error);
-        if (error instanceof FencedError) this.#fail(error);
+        if (error instanceof FencedError || error.code === 'storage') this.#fail(error);
       }
     }
     this.#isCommitting = false;
@@ -297,6 +297,8 @@ export class PageNode {
       if (error instanceof FencedError) throw error;
       return this.#forgetWhole();
     });
+    // What nobody else has seen yet is better lost than contradicted.
+    if (change.isOwn && this.#secrets) this.checkMayWrite();
     const files = await kept.load().then((loaded) => loaded.files, () => new Map());
     this.#store = new MemoryStore({ files, state: this.state });
     await this.#store.commit(change);
