@@ -1,13 +1,16 @@
 import { announce, element, perform, setText, template } from './elements.mjs';
+import { RequestList } from './requests.mjs';
 import { ago } from './times.mjs';
 
-/** The devices that may write, and what this one can do about itself. */
+/** The devices that ask to be let in, those that may write, and what this one can do about itself. */
 export class DevicesView {
   node = template('view-devices');
   #call;
+  #requests;
 
   constructor(link) {
     this.#call = (call, args) => link.call(call, args);
+    this.#requests = new RequestList(this.node.querySelector('#requests'), this.#call);
     const error = this.node.querySelector('#error');
     for (const [id, call, said] of [['lock', 'lock', 'Locked'], ['sign-out', 'signOut', 'Signed out']]) {
       const button = this.node.querySelector(`#${id}`);
@@ -19,7 +22,8 @@ export class DevicesView {
     }
   }
 
-  update({ devices, isOrigin, storage, persisted }) {
+  update({ devices, isOrigin, storage, persisted, requests }) {
+    this.#requests.update(requests);
     const list = this.node.querySelector('#devices');
     const there = new Map(Array.from(list.children, (row) => [row.dataset.writer, row]));
     for (const device of devices) {
