@@ -1,27 +1,15 @@
 import { Core } from '../core.mjs';
 import { CallError, FencedError, describe } from './errors.mjs';
+import { fromHex, toHex } from './hex.mjs';
 import { limits } from './limits.mjs';
 import { lookUp, signUp } from './lookup.mjs';
-import { PageNode, fromHex, later, toHex } from './node.mjs';
+import { PageNode, later } from './node.mjs';
 import { sealHere, sealLocked, unsealHere, unsealLocked, wipe } from './secrets.mjs';
+import { openState, pagePost, pageRequest } from './state.mjs';
 import { MemoryStore } from './storage.mjs';
 
 /** Calls that change nothing: they may be asked again. */
 export const readingCalls = new Set(['posts', 'newPassphrase', 'checkPassphrase']);
-
-const pagePost = (post) => ({ ...post, writer: toHex(post.writer) });
-
-const pageRequest = ({ id, name, words, created, expires, state }) => ({ id, name, words, created, expires, state });
-
-/** What this browser may do, in a word. */
-function accessOf(role, status, ownRequest, isLocked) {
-  if (role === 'reader') return 'reader';
-  if (isLocked) return 'locked';
-  if (status.isRevoked) return 'revoked';
-  if (status.isBehind) return 'behind';
-  if (status.canPost) return 'authorised';
-  return ownRequest?.state === 'denied' || ownRequest?.state === 'expired' ? ownRequest.state : 'waiting';
-}
 
 const pageText = (value, what) => {
   if (typeof value !== 'string') throw new CallError('badRequest', `${what} is no text`);
@@ -111,28 +99,29 @@ export class Leader {
   }
 
   /** Opens the hypha that was found, or asks again after a while. */
-  async #follow({ key, error }) {
-    let failures = 0;
-    let found = { key, error };
-    while (!found.key) {
-      if (this.#isClosed || this.#node) return;
-      if (!this.#isBusy) this.#setPhase(found.error ? 'unreachable' : 'uninitialised');
-      failures += 1;
+  async #follow(first) {
+    let found = first;
+    for (let failures = 1; !this.#isClosed && !this.#node && this.#phase !== 'failed'; failures += 1) {
+      if (!this.#isBusy) {
+        if (found.key) return this.#openFound(found.key);
+        this.#setPhase(found.error ? 'unreachable' : 'uninitialised');
+      }
       const wait = Math.min(limits.lastRetryMilliseconds, limits.firstRetryMilliseconds * 2 ** failures);
       await new Promise((resolve) => {
         this.#wakeLookUp = resolve;
         this.#lookUpTimer = setTimeout(resolve, wait);
       });
       clearTimeout(this.#lookUpTimer);
-      if (this.#isBusy || this.#isClosed || this.#node) continue;
       found = await this.#findKey();
     }
-    if (this.#isClosed || this.#node || this.#isBusy) return;
+  }
+
+  async #openFound(key) {
     this.#setPhase('starting', { what: 'load' });
     const node = this.#makeNode(new Map());
     await node.open({
-      key: fromHex(found.key), files: new Map(),
-      change: { drops: [''], state: { node: { key: found.key, role: 'reader', deviceName: '' } } },
+      key: fromHex(key), files: new Map(),
+      change: { drops: [''], state: { node: { key, role: 'reader', deviceName: '' } } },
     });
     this.#adopt(node);
     node.connect();
@@ -268,28 +257,15 @@ export class Leader {
   }
 
   #nodeState(core) {
-    const node = this.#node;
-    const { role, writer, deviceName } = node.state.get('node');
     const status = core.status();
     const lengths = status.lengths.map(({ length }) => length).join();
     if (lengths !== this.#lengths) this.#revision += 1;
     this.#lengths = lengths;
-    const ownRequest = core.ownRequest();
     const network = this.#network(status);
-    const progress = network === 'catchingUp' && status.knownBlocks > status.heldBlocks
-      ? { what: 'sync', done: status.heldBlocks, of: status.knownBlocks } : this.#progress;
+    const isFetching = network === 'catchingUp' && status.knownBlocks > status.heldBlocks;
     return {
-      progress, ownKey: writer, deviceName, isOrigin: role === 'origin',
-      access: accessOf(role, status, ownRequest, !node.hasSecrets), network,
-      unkept: status.canPost && status.keptBy === 0 && status.ownLength > (node.state.get('heldElsewhere') ?? 0),
-      revision: this.#revision, length: status.lengths.reduce((sum, { length }) => sum + length, 0),
-      ownRequest: ownRequest && pageRequest(ownRequest),
-      requests: core.requests().filter(({ state }) => state === 'pending')
-        .map((received) => ({ ...pageRequest(received), writer: toHex(received.writer) })),
-      devices: core.devices().map((device) => {
-        const hex = toHex(device.writer);
-        return { ...device, writer: hex, isOwn: hex === writer };
-      }),
+      ...openState(core, status, this.#node.state, this.#node.hasSecrets), network, revision: this.#revision,
+      progress: isFetching ? { what: 'sync', done: status.heldBlocks, of: status.knownBlocks } : this.#progress,
     };
   }
 

@@ -1,6 +1,7 @@
 import { Core } from '../core.mjs';
 import { Connection } from './connection.mjs';
 import { CallError, FencedError } from './errors.mjs';
+import { fromHex } from './hex.mjs';
 import { limits } from './limits.mjs';
 import { wipe } from './secrets.mjs';
 import { MemoryStore } from './storage.mjs';
@@ -427,6 +428,8 @@ export class PageNode {
   #tick() {
     if (!this.#core) return;
     try {
+      // The state says all that events do.
+      this.use((core) => core.events());
       if (this.use((core) => core.tick()).length > 0) this.#lose(new CallError('timedOut', 'the node is silent'));
     } catch (error) {
       console.warn(error);
@@ -436,9 +439,5 @@ export class PageNode {
     this.#on.changed();
   }
 }
-
-export const toHex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
-
-export const fromHex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 
 const copySecrets = ({ secretKey, channelKey }) => ({ secretKey: secretKey.slice(), channelKey: channelKey.slice() });
