@@ -13,8 +13,8 @@ extension Node: EdgeDelegate {
     guard let hypha, let key = record?.publicKey else { return nil }
     let posts: [PublicPosts.Post]
     do throws(HyphaError) {
-      // Blocks that count: the same as before means the same posts.
-      let blocks = try hypha.lengths().reduce(0) { $0 + $1.1 }
+      // Blocks that count, and those that are here: the same as before mean the same posts.
+      let blocks = try hypha.lengths().map { $0.1 } + hypha.feeds().map { $0.heldBlocks }
       if let publicPosts, publicPosts.blocks == blocks { return publicPosts.posts }
       var room = EdgeLimits.feedBytes
       posts = try hypha.posts(limit: EdgeLimits.feedPosts).posts.prefix { post in
@@ -24,7 +24,7 @@ extension Node: EdgeDelegate {
         PublicPosts.Post(
           id: $0.id.text, text: $0.text, created: Timestamp(milliseconds: $0.created), device: $0.device)
       }
-      publicPosts = (blocks, PublicPosts(key: key, posts: posts))
+      publicPosts = (blocks, PublicPosts(key: key, posts: posts, changed: Self.now()))
     } catch {
       logger.warning("The posts cannot be read", metadata: ["reason": "\(error.context)"])
       return nil

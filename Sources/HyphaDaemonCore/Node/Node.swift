@@ -41,8 +41,8 @@ public actor Node {
   var revoked: Set<PublicKey> = []
   var replicator = Replicator<FileStorage>()
   var setupCode: SetupCode?
-  /// What feed readers got last, and how many blocks there were.
-  var publicPosts: (blocks: UInt64, posts: PublicPosts)?
+  /// What feed readers got last, and which blocks there were.
+  var publicPosts: (blocks: [UInt64], posts: PublicPosts)?
   /// A sign-up that was accepted, until the first block under its key verified.
   var candidate: PublicKey?
   var connections: [ConnectionID: Attached] = [:]

@@ -90,9 +90,15 @@ public enum EdgeLimits {
   /// Files of the web client, and bytes of all of them with their compressed copies.
   static let webFiles = 256
   static let webBytes = 16 << 20
-  /// Posts in a feed for feed readers, and bytes of their texts.
+  /// Posts in a feed for feed readers, bytes of their texts, and characters of an entry's title.
   static let feedPosts = 50
   static let feedBytes = 512 << 10
+  static let feedTitleScalars = 80
+  /// Seconds for comparing all that another node serves; bytes of the list of files there, and characters that are shown of
+  /// what it wrote.
+  static let auditSeconds: Int64 = 120
+  static let manifestBytes = 256 << 10
+  static let auditTextScalars = 400
   /// Connections that wait to be taken.
   static let backlog: Int32 = 128
   /// Seconds that open connections have to end by themselves at a stop.

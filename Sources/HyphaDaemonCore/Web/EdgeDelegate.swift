@@ -54,10 +54,13 @@ public struct PublicPosts: Equatable, Sendable {
   public var key: PublicKey
   /// Newest first.
   public var posts: [Post]
+  /// When this node last saw anything of the hypha change.
+  public var changed: Timestamp
 
-  public init(key: PublicKey, posts: [Post]) {
+  public init(key: PublicKey, posts: [Post], changed: Timestamp) {
     self.key = key
     self.posts = posts
+    self.changed = changed
   }
 }
 

@@ -15,7 +15,7 @@ struct HTTPAnswer: Sendable {
   }
 
   /// Headers of answers that do not say otherwise: nothing is kept, and nothing of an answer is run or loaded.
-  private static let defaults: [(name: String, value: String)] = [
+  static let defaults: [(name: String, value: String)] = [
     ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer"),
     ("X-Frame-Options", "DENY"),
     (
@@ -44,6 +44,13 @@ enum HTTPConditions {
       let named = $0.hasPrefix("W/") ? $0.dropFirst(2) : $0
       return named == tag || named == "*"
     }
+  }
+
+  /// The same, or by its date where the client names no copy (section 13.1.3).
+  static func isCurrent(_ headers: HTTPHeaders, tag: String, changed: HTTPDate) -> Bool {
+    if headers.contains(name: "If-None-Match") { return matches(headers, tag: tag) }
+    guard let date = headers.first(name: "If-Modified-Since").flatMap({ HTTPDate($0) }) else { return false }
+    return changed <= date
   }
 
   /// How much a client wants an encoding (RFC 9110, section 12.5.3), from 0, not at all, to 1.

@@ -130,10 +130,12 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       response.headers.add(name: "Access-Control-Allow-Origin", value: "*")
       return response
     case PostFeeds.jsonPath, PostFeeds.atomPath:
-      guard let posts = await delegate.publicPosts() else {
-        return .text(.notFound, "This node holds no hypha yet.")
+      var response = HTTPAnswer.text(.notFound, "This node holds no hypha yet.")
+      if let posts = await delegate.publicPosts() {
+        response = PostFeeds.answer(path, posts, headers, now: Node.now())
       }
-      return PostFeeds.answer(path, posts, headers)
+      response.headers.add(name: "Access-Control-Allow-Origin", value: "*")
+      return response
     case "/healthz":
       let health = await delegate.health()
       return .text(health.ready ? .ok : .serviceUnavailable, health.text)

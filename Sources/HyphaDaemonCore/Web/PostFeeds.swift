@@ -11,8 +11,12 @@ enum PostFeeds {
   /// Atom, RFC 4287.
   static let atomPath = "/feed.atom"
 
-  /// - Parameter request: its `Host` says at which address the feed is; without a usable one, the feed has no links.
-  static func answer(_ path: String, _ posts: PublicPosts, _ request: HTTPHeaders) -> HTTPAnswer {
+  /// - Parameters:
+  ///   - request: its `Host` says at which address the feed is; without a usable one, the feed has no links.
+  ///   - now: what changed within this very second gets no date yet, by which a later change would be missed.
+  static func answer(
+    _ path: String, _ posts: PublicPosts, _ request: HTTPHeaders, now: Timestamp
+  ) -> HTTPAnswer {
     let site = Self.site(request)
     let isJSON = path == jsonPath
     let body = isJSON ? json(posts, site) : Array(atom(posts, site).utf8)
@@ -20,9 +24,10 @@ enum PostFeeds {
     let tag = "\"\(WebFiles.sha256(body).prefix(32))\""
     answer.headers.add(name: "ETag", value: tag)
     answer.headers.add(name: "Cache-Control", value: "no-cache")
-    answer.headers.add(name: "Access-Control-Allow-Origin", value: "*")
     answer.headers.add(name: "Vary", value: "Host")
-    if HTTPConditions.matches(request, tag: tag) {
+    let changed = HTTPDate(posts.changed)
+    if changed < HTTPDate(now) { answer.headers.add(name: "Last-Modified", value: "\(changed)") }
+    if HTTPConditions.isCurrent(request, tag: tag, changed: changed) {
       answer.status = .notModified
       return answer
     }
@@ -123,7 +128,7 @@ enum PostFeeds {
 
         """
     }
-    let updated = posts.posts.first?.created ?? Timestamp(milliseconds: 0)
+    let updated = posts.posts.map { $0.created }.max() ?? Timestamp(milliseconds: 0)
     let entries = posts.posts.map { post in
       """
       <entry>
@@ -148,11 +153,21 @@ enum PostFeeds {
       """
   }
 
-  /// The beginning of a post's first line that has something on it.
+  /// The beginning of a post's first line that has something on it, without what changes the direction of whatever a reader
+  /// puts after it.
   private static func title(_ text: String) -> String {
     let line = text.split(whereSeparator: \.isNewline).first { !$0.allSatisfy(\.isWhitespace) } ?? ""
-    return line.count > 80 ? "\(line.prefix(79))…" : String(line)
+    // One character may be of any number of scalars.
+    let scalars = line.unicodeScalars.lazy.filter { !turning.contains($0) }
+    var start = String.UnicodeScalarView()
+    start.append(contentsOf: scalars.prefix(EdgeLimits.feedTitleScalars))
+    return String(start) + (scalars.dropFirst(EdgeLimits.feedTitleScalars).isEmpty ? "" : "…")
   }
+
+  private static let turning: Set<Unicode.Scalar> = [
+    "\u{61c}", "\u{200e}", "\u{200f}", "\u{202a}", "\u{202b}", "\u{202c}", "\u{202d}", "\u{202e}",
+    "\u{2066}", "\u{2067}", "\u{2068}", "\u{2069}",
+  ]
 
   /// As text of XML 1.0: characters that it cannot have are replaced.
   private static func escaped(_ text: String) -> String {
