@@ -33,7 +33,8 @@ import Testing
     ["setup-code"], ["version"], ["init", "--hyphalink", "x"], ["get", "k"], ["put", "k", "v"],
     ["unset", "k"],
     ["list"], ["history"], ["authorize", "x"], ["sign-in", "--again"], ["sign-out", "--yes"], ["requests"],
-    ["requests", "--watch"], ["approve", "x", "--yes"], ["deny", "x"], ["devices"], ["rename", "x", "y"],
+    ["requests", "--watch"], ["audit", "example.org"], ["approve", "x", "--yes"], ["deny", "x"], ["devices"],
+    ["rename", "x", "y"],
     ["revoke", "x", "--yes"], ["sign-in", "example.org", "--passphrase-file", "-"],
   ])
   func saysThatThereIsNoDaemon(arguments: [String]) async throws {
@@ -76,7 +77,8 @@ import Testing
     ["sign-in", "--again", "--timeout", "5"], ["sign-in", "--again", "--wait", "--timeout", "0"],
     ["sign-in", "--again", "--lifetime", "0"], ["sign-in", "--again", "--lifetime", "604801"],
     ["sign-out"], ["sign-out", "x", "--yes"], ["requests", "x"], ["approve", "--yes"], ["approve", "phone"],
-    ["deny"], ["devices", "x"], ["rename", "phone"], ["rename"], ["revoke", "phone"], ["revoke", "--yes"],
+    ["deny"], ["audit"], ["devices", "x"], ["rename", "phone"], ["rename"], ["revoke", "phone"],
+    ["revoke", "--yes"],
   ])
   func refusesWrongUsage(arguments: [String]) async throws {
     let ended = try await TestNode().startCtl(arguments).end()
@@ -148,7 +150,24 @@ import Testing
     #expect(code.status == 0)
     let shown = try await node.ctl("setup-code", "--json")
     #expect(try shown.json()["code"] == .string(code.text))
-    #expect(!node.log.contains(code.text))
+    let link = "/#setup=\(code.text)"
+    #expect(try shown.json()["link"] == .string("http://localhost:\(node.port)\(link)"))
+    #expect(code.stderr.contains("http://localhost:\(node.port)\(link)"))
+    let given = try await node.ctl("setup-code", "Example.org", "--json")
+    #expect(try given.json()["link"] == .string("https://example.org\(link)"))
+    let wrong = try await node.ctl("setup-code", "https://example.org")
+    #expect(wrong.status == 1 && wrong.stdout.isEmpty)
+  }
+
+  @Test func theSetupLinkHasTheConfiguredDomain() async throws {
+    for (domain, origin) in [("example.org", "https://example.org"), ("localhost", nil)] {
+      let node = try TestNode()
+      try node.configure(node: "domain = \"\(domain)\"")
+      try await node.start()
+      let code = try await node.ctl("setup-code", "--json").json()
+      guard case .string(let text) = code["code"] else { throw HarnessError("no code") }
+      #expect(code["link"] == .string("\(origin ?? "http://localhost:\(node.port)")/#setup=\(text)"))
+    }
   }
 
   @Test func initMakesTheSameHyphaFromTheSamePassphrase() async throws {

@@ -6,7 +6,7 @@ import Testing
 
 @Suite("The web client's files") struct WebFilesTests {
   /// A folder with a page, a script with compressed copies (which need not be such), and their manifest.
-  private static func folder() throws -> WebFolder {
+  static func folder() throws -> WebFolder {
     let folder = try WebFolder()
     var files: [String: WebFiles.Manifest.File] = [:]
     for (path, name, type, encodings) in [
@@ -94,7 +94,8 @@ import Testing
   }
 }
 
-private struct WebFolder {
+/// A folder for a web client.
+struct WebFolder {
   private let folder: TemporaryFolder
   var path: String { folder.path }
 
@@ -109,8 +110,8 @@ private struct WebFolder {
     try Data(text.utf8).write(to: URL(filePath: file))
   }
 
-  func write(_ name: String, _ files: [String: WebFiles.Manifest.File]) throws {
-    let manifest = WebFiles.Manifest(format: 1, version: "1.2.3", files: files)
+  func write(_ name: String, _ files: [String: WebFiles.Manifest.File], version: String = "1.2.3") throws {
+    let manifest = WebFiles.Manifest(format: 1, version: version, files: files)
     try write(name, String(decoding: try JSONEncoder().encode(manifest), as: UTF8.self))
   }
 

@@ -195,7 +195,8 @@ extension Node: ControlService {
         .alreadyInitialised, "This node already keeps a hypha: no setup code is valid any more.")
     }
     // Without TLS, the page runs on this machine only.
-    let site = domain.map { "https://\($0)" } ?? "http://localhost:\(settings.http.address.port)"
+    let elsewhere = domain.flatMap { $0 == "localhost" || $0.hasPrefix("127.") ? nil : $0 }
+    let site = elsewhere.map { "https://\($0)" } ?? "http://localhost:\(settings.http.address.port)"
     return SetupCodeShow.Result(code: Secret(code.text), link: Secret("\(site)/#setup=\(code.text)"))
   }
 

@@ -120,6 +120,7 @@ public struct WebFiles: Sendable {
   /// The headers of a file on which safety depends.
   func headers(of path: String) -> [(name: String, value: String)] {
     Self.pageHeaders.map { ($0.name, $0.value) } + (files[path].map { [("Content-Type", $0.type)] } ?? [])
+      + HTTPAnswer.defaults.filter { $0.name != "Cache-Control" && !Self.pageHeaders.contains(name: $0.name) }
   }
 
   /// - Returns: `nil` where there is no such file.

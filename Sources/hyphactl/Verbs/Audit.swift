@@ -20,7 +20,9 @@ struct Audit: ParsableCommand {
       if shared.json {
         try Console.printJSON(result)
       } else {
-        for difference in result.differences { Console.print("\(difference.path)  \(difference.problem)") }
+        for difference in result.differences {
+          Console.print(Console.printable("\(difference.path)  \(difference.problem)"))
+        }
         Console.note(
           result.differences.isEmpty
             ? "\(result.url) serves version \(result.installedVersion) unaltered: \(result.files) files are the same."
