@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { CoreError } from '../../Web/core.mjs';
 import { FencedError } from '../../Web/worker/errors.mjs';
 import { Leader } from '../../Web/worker/leader.mjs';
+import { limits } from '../../Web/worker/limits.mjs';
 import { MemoryStore } from '../../Web/worker/storage.mjs';
 import { startDaemon, until } from './daemon.mjs';
 import { coreModule } from './support.mjs';
@@ -90,6 +91,44 @@ test('a hypha is set up with the right code, and kept only then', async (t) => {
   origin.open();
   await origin.until('it is there again', ({ phase, access }) => phase === 'open' && access === 'authorised');
   assert.deepEqual(await origin.texts(), ['one']);
+});
+
+test('a set-up that the node did not finish leaves nothing behind, also where the page was closed meanwhile', async (t) => {
+  const { daemon, origin, passphrase, code } = await setUp(t);
+  const silent = (url) => {
+    const socket = new BrowserSocket(url);
+    const send = socket.send.bind(socket);
+    socket.send = (data) => { if (typeof data === 'string') send(data); };
+    return socket;
+  };
+  const before = limits.setUpMilliseconds;
+  limits.setUpMilliseconds = 500;
+  t.after(() => { limits.setUpMilliseconds = before; });
+  origin.open({ makeSocket: silent });
+  await origin.until('nothing is there', ({ phase }) => phase === 'uninitialised');
+  await assert.rejects(origin.call('setUp', { code, passphrase, deviceName: 'laptop' }), { code: 'offline' });
+  assert.deepEqual(await origin.disk.records(), {});
+
+  limits.setUpMilliseconds = before;
+  const cut = origin.call('setUp', { code, passphrase, deviceName: 'laptop' });
+  cut.catch(() => {});
+  await until('it is kept', async () => 'setUp' in await origin.disk.records());
+  const copy = await origin.disk.load();
+  origin.leader.close();
+  await until('the node has given up', async () => (await daemon.control('setup-code')).code === code);
+  origin.disk = new Disk(copy);
+  origin.open();
+  await origin.until('it begins anew', ({ phase }) => phase === 'uninitialised');
+  assert.deepEqual(await origin.disk.records(), {});
+  await origin.call('setUp', { code, passphrase, deviceName: 'laptop' });
+  assert.equal(origin.state.access, 'authorised');
+  assert.equal('setUp' in await origin.disk.records(), false);
+
+  // The node took it, and the page did not live to hear of it.
+  await origin.disk.commit({ state: { setUp: true } });
+  origin.open();
+  await origin.until('it is open', ({ access }) => access === 'authorised');
+  assert.equal('setUp' in await origin.disk.records(), false);
 });
 
 test('a device asks, is let in, is locked and unlocked, revoked and signed out', async (t) => {

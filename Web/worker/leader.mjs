@@ -75,6 +75,7 @@ export class Leader {
         kept = await this.#store.load();
       }
       this.#persisted = await this.#environment.isPersisted();
+      if (kept.state.has('setUp')) await this.#settleSetUp(kept, await found);
       if (kept.state.has('node')) {
         await this.#openKept(kept);
         this.#compareKey(await found);
@@ -106,14 +107,40 @@ export class Leader {
         if (found.key) return this.#openFound(found.key);
         this.#setPhase(found.error ? 'unreachable' : 'uninitialised');
       }
-      const wait = Math.min(limits.lastRetryMilliseconds, limits.firstRetryMilliseconds * 2 ** failures);
-      await new Promise((resolve) => {
-        this.#wakeLookUp = resolve;
-        this.#lookUpTimer = setTimeout(resolve, wait);
-      });
-      clearTimeout(this.#lookUpTimer);
-      found = await this.#findKey();
+      found = await this.#findKeyLater(failures);
     }
+  }
+
+  async #findKeyLater(failures) {
+    const wait = Math.min(limits.lastRetryMilliseconds, limits.firstRetryMilliseconds * 2 ** failures);
+    await new Promise((resolve) => {
+      this.#wakeLookUp = resolve;
+      this.#lookUpTimer = setTimeout(resolve, wait);
+    });
+    clearTimeout(this.#lookUpTimer);
+    return this.#findKey();
+  }
+
+  /** A set-up that was cut short has succeeded if the node says so, and else was none. */
+  async #settleSetUp({ files, state }, first) {
+    let found = first;
+    for (let failures = 1; found.error; failures += 1) {
+      this.#setPhase('unreachable');
+      found = await this.#findKeyLater(failures);
+      if (this.#isClosed) return;
+    }
+    if (found.key === state.get('node').key) {
+      await this.#store.commit({ forgets: ['setUp'] });
+      state.delete('setUp');
+      return;
+    }
+    await this.#forgetSetUp(this.#store);
+    files.clear();
+    state.clear();
+  }
+
+  #forgetSetUp(store) {
+    return store.commit({ drops: [''], forgets: ['setUp', 'node', 'here', 'locked', 'whole', 'heldElsewhere'] });
   }
 
   async #openFound(key) {
@@ -407,16 +434,16 @@ export class Leader {
         key: publicKey, files: new Map(), secrets, isNew: true, prepare: (core) => core.rename(publicKey, name),
         change: {
           drops: [''],
-          state: { ...sealed, whole: true, node: { key, role: 'origin', writer: key, deviceName: name } },
+          state: { ...sealed, setUp: true, whole: true, node: { key, role: 'origin', writer: key, deviceName: name } },
         },
       });
       node.connect(accepted.socket, accepted.received);
       await this.#untilHeld(node);
+      await node.commit({ forgets: ['setUp'] });
     } catch (error) {
       accepted?.socket.close();
-      const { store } = node;
       node.close();
-      await store.commit({ drops: [''], forgets: ['node', 'here', 'locked', 'whole', 'heldElsewhere'] }).catch(() => {});
+      await this.#forgetSetUp(node.store).catch((failure) => console.warn(failure));
       throw error;
     }
     this.#store = node.store;

@@ -5,6 +5,7 @@ import { changedPages, joinPages, splitPages } from './pages.mjs';
 //
 //   epoch          a number that grows with each tab that takes the lead: who has another one writes nothing
 //   node           {key, role: 'reader' | 'device' | 'origin', writer?, deviceName}, keys in hexadecimal
+//   setUp          true until an always-on node has the new hypha
 //   here, locked   the writer's secrets, sealed (see secrets.mjs)
 //   whole          true where the files have all that the own writer ever signed
 //   heldElsewhere  blocks of the own feed that another node had
