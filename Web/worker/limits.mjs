@@ -22,6 +22,8 @@ export const limits = {
   openingMilliseconds: 15_000,
   firstRetryMilliseconds: 1000,
   lastRetryMilliseconds: 30_000,
+  /** Milliseconds of silence after which a connection is given up when a person comes back to the page. */
+  silentMilliseconds: 10_000,
   /** Milliseconds after which a connection counts as one that works. */
   steadyMilliseconds: 5000,
   /** Of the answer that names the hypha. */

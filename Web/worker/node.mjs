@@ -39,6 +39,7 @@ export class PageNode {
   #connection;
   #received = [];
   #receivedBytes = 0;
+  #lastReceived = 0;
   #isDraining = false;
   #pumpTimer;
   #commitTimer;
@@ -354,13 +355,17 @@ export class PageNode {
   /** @param socket one that is open, to begin with; `received` came on it */
   connect(socket, received) { this.#connection.start(socket, received); }
 
-  /** Connects now. */
-  wake() { this.#connection.wake(); }
+  /** Connects now: anew where the other side, which says something every three seconds, was silent while this one slept. */
+  wake() {
+    if (this.isConnected && performance.now() - this.#lastReceived > limits.silentMilliseconds) this.#connection.close();
+    this.#connection.wake();
+  }
 
   /** Gives up the connection that there is, for another. */
   drop() { this.#connection.close(); }
 
   #opened(id) {
+    this.#lastReceived = performance.now();
     try { this.use((core) => core.connect(id)); } catch (error) { return this.#lose(error); }
     this.#pump();
     this.#on.changed();
@@ -381,6 +386,7 @@ export class PageNode {
   }
 
   #receive(bytes) {
+    this.#lastReceived = performance.now();
     this.#receivedBytes += bytes.length;
     if (this.#receivedBytes > limits.receivedBytes) return this.#lose(new CallError('peer', 'more comes than was asked for'));
     for (let start = 0; start < bytes.length; start += limits.chunkBytes) {
