@@ -13,7 +13,7 @@ from pathlib import Path
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from node import until
+from node import started, until
 
 PHONE = (390, 844)
 LAPTOP = (1280, 900)
@@ -51,6 +51,7 @@ class Chromium:
         self.faults = []
         self.expected = EXPECTED
         self.driver = None
+        started.add(self)
 
     def start(self):
         options = webdriver.ChromeOptions()
@@ -129,6 +130,7 @@ class Chromium:
             lock.unlink()
 
     def remove(self):
+        started.discard(self)
         self.quit()
         shutil.rmtree(self.profile, ignore_errors=True)
 

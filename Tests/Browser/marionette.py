@@ -17,7 +17,7 @@ from selenium import webdriver
 from selenium.common import exceptions
 from selenium.webdriver.remote.command import Command
 
-from node import until
+from node import started, until
 
 PREFERENCES = {
     'marionette.port': 0,
@@ -105,6 +105,7 @@ class Firefox:
         self.profile = Path(tempfile.mkdtemp(prefix='hypha-browser-'))
         self.faults = []
         self.driver = None
+        started.add(self)
         lines = (f'user_pref({json.dumps(name)}, {json.dumps(value)});\n' for name, value in PREFERENCES.items())
         (self.profile / 'user.js').write_text(''.join(lines))
 
@@ -138,5 +139,6 @@ class Firefox:
             self.process.wait()
 
     def remove(self):
+        started.discard(self)
         self.quit()
         shutil.rmtree(self.profile, ignore_errors=True)

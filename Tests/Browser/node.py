@@ -1,6 +1,8 @@
 """The daemon and the command line that the same build made, as processes on loopback."""
 
+import atexit
 import json
+import os
 import shutil
 import signal
 import socket
@@ -12,6 +14,25 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROGRAMS = CHECKOUT / '.build/debug'
 WEB = CHECKOUT / '.build/web'
+
+
+# What was started and is not yet removed. Whatever ends this program, nothing of it stays.
+started = set()
+
+
+@atexit.register
+def remove_all():
+    for thing in list(started):
+        thing.remove()
+
+
+def end(number, frame):
+    # An exception would only end the test that runs.
+    remove_all()
+    os._exit(128 + number)
+
+
+signal.signal(signal.SIGTERM, end)
 
 
 class Refused(Exception):
@@ -50,6 +71,7 @@ class Node:
         self.socket = self.folder / 'control'
         self.process = None
         self.web = web
+        started.add(self)
 
     @property
     def url(self):
@@ -89,6 +111,7 @@ class Node:
                 self.process.wait()
 
     def remove(self):
+        started.discard(self)
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -76,6 +76,7 @@ def posting(page):
     page.paste('#draft', '')
     page.delete('Bread is in the oven.')
     page.one('#undo')
+    page.script('scrollTo(0, 0)')
     yield 'stream-deleted', page
     page.click('#undo')
 
@@ -96,6 +97,7 @@ def letting_in(origin, device, passphrase):
     device.click('#standing a')
     device.wait_view('waiting')
     origin.request('phone')
+    origin.script('scrollTo(0, 0)')
     yield 'request', origin
     origin.answer('phone', 'deny')
     device.one('#ask-again')
