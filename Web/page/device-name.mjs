@@ -8,8 +8,3 @@ export function suggestedDeviceName() {
     ['Windows', 'Windows'], ['CrOS', 'Chromebook'], ['Linux', 'Linux']]);
   return system ? `${browser} on ${system}` : browser;
 }
-
-/** Asks the browser not to throw away what this site keeps. It may say no. */
-export function keepStorage() {
-  navigator.storage?.persist?.().catch(() => {});
-}

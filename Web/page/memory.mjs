@@ -18,3 +18,8 @@ export function remember(name, value) {
     // Refused: the page says so elsewhere.
   }
 }
+
+/** Asks the browser not to throw away what this site keeps, the node's database too. It may say no. */
+export function keepStorage() {
+  navigator.storage?.persist?.().catch(() => {});
+}

@@ -1,5 +1,6 @@
 import { announce, element, sentence, setText, template } from './elements.mjs';
-import { keepStorage, suggestedDeviceName } from './device-name.mjs';
+import { suggestedDeviceName } from './device-name.mjs';
+import { keepStorage } from './memory.mjs';
 
 /** Takes the setup code from the address, where a link from the server has it, and out of the address. */
 export function takeSetupCode() {

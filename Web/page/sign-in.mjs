@@ -1,5 +1,6 @@
 import { announce, byID, element, perform, setText, template } from './elements.mjs';
-import { keepStorage, suggestedDeviceName } from './device-name.mjs';
+import { suggestedDeviceName } from './device-name.mjs';
+import { keepStorage } from './memory.mjs';
 
 const passphraseWords = 8;
 
