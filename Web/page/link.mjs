@@ -22,7 +22,13 @@ export const scriptURL = (url) => policy?.createScriptURL(url) ?? url;
 /** Fetches a part of the page that it names with its hash. */
 async function part(id) {
   const { href, integrity } = document.getElementById(id);
-  const answer = await fetch(href, { integrity });
+  let answer;
+  try { answer = await fetch(href, { integrity }); } catch {
+    // A browser does not say which of the two it is.
+    throw new NodeError({
+      code: 'altered', message: `a part of this page cannot be fetched, or was altered, and is not run: ${href}`,
+    });
+  }
   if (!answer.ok) throw new NodeError({ code: 'missing', message: `a part of this page is missing on the server: ${href}` });
   return answer;
 }

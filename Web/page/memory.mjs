@@ -19,7 +19,16 @@ export function remember(name, value) {
   }
 }
 
-/** Asks the browser not to throw away what this site keeps, the node's database too. It may say no. */
-export function keepStorage() {
-  navigator.storage?.persist?.().catch(() => {});
+/**
+ * Asks the browser not to throw away what this site keeps, the node's database too. It may say no.
+ *
+ * @param link told once there is an answer
+ */
+export async function keepStorage(link) {
+  try {
+    await navigator.storage.persist();
+    await link.call('retry');
+  } catch {
+    // Not asked is as good as no.
+  }
 }

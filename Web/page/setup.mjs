@@ -146,7 +146,7 @@ export class Setup {
       await this.#link.call('setUp', { code: this.#code, passphrase: this.#passphrase, deviceName: this.#deviceName });
       this.isUnderWay = false;
       this.end();
-      keepStorage();
+      keepStorage(this.#link);
       announce('This place is yours now');
       this.#show();
     } catch (error) {

@@ -73,7 +73,7 @@ export class SignInView {
           throw failure;
         }
         input.value = '';
-        keepStorage();
+        keepStorage(link);
         if (isUnlock) announce('Unlocked');
         location.replace('#');
       });
