@@ -88,8 +88,12 @@ for (const path of Object.keys(files).sort()) {
     br: brotliCompressSync(bytes, { params: { [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } }),
     gzip: gzipSync(bytes, { level: 9 }),
   };
-  const encodings = Object.keys(smaller).filter((encoding) => smaller[encoding].length < bytes.length * 0.95);
-  for (const encoding of encodings) writeFileSync(`${target}.${encoding === 'br' ? 'br' : 'gz'}`, smaller[encoding]);
+  const encodings = {};
+  for (const [encoding, copy] of Object.entries(smaller)) {
+    if (copy.length >= bytes.length * 0.95) continue;
+    writeFileSync(`${target}.${encoding === 'br' ? 'br' : 'gz'}`, copy);
+    encodings[encoding] = digest('sha256', copy, 'hex');
+  }
   manifest.files[path] = {
     file, type: types[file.split('.').pop()], size: bytes.length, sha256: digest('sha256', bytes, 'hex'), encodings,
   };

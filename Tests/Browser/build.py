@@ -32,6 +32,6 @@ def altered(folder, name):
     contents = bytearray((web / entry['file']).read_bytes())
     contents[-1] ^= 1
     (web / entry['file']).write_bytes(contents)
-    entry.update(sha256=hashlib.sha256(contents).hexdigest(), encodings=[])
+    entry.update(sha256=hashlib.sha256(contents).hexdigest(), encodings={})
     (web / 'integrity.json').write_text(json.dumps(manifest))
     return web

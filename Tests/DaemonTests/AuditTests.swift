@@ -45,7 +45,7 @@ import Testing
   @Test func showsNothingThatATerminalObeys() async throws {
     let web = try WebFiles(folder: installed.path)
     let hostile = """
-      {"format":1,"version":"1\\u001b[2J","files":{"/\\u001b[31m":{"file":"x","type":"","size":-1,"sha256":"","encodings":[]}}}
+      {"format":1,"version":"1\\u001b[2J","files":{"/\\u001b[31m":{"file":"x","type":"","size":-1,"sha256":"","encodings":{}}}}
       """
     let server = try await LyingServer(web) {
       if $0 == "/integrity.json" { $1.body = ByteBuffer(string: hostile) }

@@ -9,17 +9,16 @@ import Testing
   static func folder() throws -> WebFolder {
     let folder = try WebFolder()
     var files: [String: WebFiles.Manifest.File] = [:]
-    for (path, name, type, encodings) in [
-      ("/", "index.html", "text/html; charset=utf-8", []),
-      ("/assets/ab/page.js", "assets/ab/page.js", "text/javascript", ["br", "gzip"]),
-    ] as [(String, String, String, [String])] {
+    for (path, name, type, copies) in [
+      ("/", "index.html", "text/html; charset=utf-8", [:]),
+      ("/assets/ab/page.js", "assets/ab/page.js", "text/javascript", ["br": "br", "gzip": "gz"]),
+    ] as [(String, String, String, [String: String])] {
       let contents = "contents of \(name)"
       try folder.write(name, contents)
-      if encodings.contains("br") { try folder.write(name + ".br", "br") }
-      if encodings.contains("gzip") { try folder.write(name + ".gz", "gz") }
+      for copy in copies.values { try folder.write("\(name).\(copy)", copy) }
       files[path] = WebFiles.Manifest.File(
         file: name, type: type, size: contents.utf8.count, sha256: WebFiles.sha256(Array(contents.utf8)),
-        encodings: encodings)
+        encodings: copies.mapValues { WebFiles.sha256(Array($0.utf8)) })
     }
     try folder.write("integrity.json", files)
     return folder
@@ -82,6 +81,9 @@ import Testing
       try failure { try $0.write("index.html", "contents of another") }.contains("/index.html is not the"))
     #expect(
       try failure { try $0.write("index.html", "contents of index.htm!") }.contains("/index.html is not"))
+    // Browsers get the compressed copies.
+    #expect(
+      try failure { try $0.write("assets/ab/page.js.br", "bR") }.contains("/page.js.br is not the file"))
     #expect(try failure { try $0.remove("assets/ab/page.js.gz") }.contains("no file"))
     #expect(try failure { try $0.write("integrity.json", "{}") }.contains("integrity.json is not a list"))
     #expect(try failure { try $0.remove("integrity.json") }.contains("no file"))
@@ -89,7 +91,7 @@ import Testing
       try failure {
         try $0.write(
           "integrity.json",
-          ["/a": .init(file: "../x", type: "text/plain", size: 1, sha256: "", encodings: [])])
+          ["/a": .init(file: "../x", type: "text/plain", size: 1, sha256: "", encodings: [:])])
       }.contains("leads elsewhere"))
   }
 }

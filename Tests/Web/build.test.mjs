@@ -23,8 +23,9 @@ test('the manifest lists every file with its size and hash', () => {
     assert.equal(digest('sha256', bytes, 'hex'), sha256);
     assert.ok(type, file);
     files.add(file);
-    for (const encoding of encodings) {
+    for (const [encoding, hash] of Object.entries(encodings)) {
       const copy = `${file}.${encoding === 'br' ? 'br' : 'gz'}`;
+      assert.equal(digest('sha256', read(copy), 'hex'), hash);
       assert.deepEqual((encoding === 'br' ? brotliDecompressSync : gunzipSync)(read(copy)), bytes);
       files.add(copy);
     }

@@ -16,8 +16,8 @@ public struct WebFiles: Sendable {
       var size: Int
       /// In hexadecimal digits.
       var sha256: String
-      /// Of `br` and `gzip`, those in which there is a compressed copy.
-      var encodings: [String]
+      /// Hashes of the compressed copies that there are, by `br` and `gzip`.
+      var encodings: [String: String]
     }
 
     var format: Int
@@ -79,8 +79,13 @@ public struct WebFiles: Sendable {
       var file = File(
         type: listed.type, isPermanent: path.hasPrefix("/assets/"), tag: String(listed.sha256.prefix(32)))
       file.bodies["identity"] = ByteBuffer(bytes: bytes)
-      for (encoding, ending) in Self.encodings where listed.encodings.contains(encoding) {
+      for (encoding, ending) in Self.encodings {
+        guard let hash = listed.encodings[encoding] else { continue }
         let copy = try Self.read(folder, name + ending, limit: room)
+        guard Self.sha256(copy) == hash else {
+          throw Failure(
+            context: "\(folder)/\(name)\(ending) is not the file that was built: its hash is another one")
+        }
         room -= copy.count
         file.bodies[encoding] = ByteBuffer(bytes: copy)
       }
