@@ -87,6 +87,7 @@ import Testing
     ("[dat]\nttl = -1", "line 2: ttl in [dat] is -1"),
     ("[tcp]\nenabled = 1", "line 2: enabled in [tcp] is a number, and must be true or false"),
     ("[http]\naddress = \"8080\"", "line 2: address in [http] must be an address and a port"),
+    ("[http]\nweb_folder = \"web\"", "line 2: web_folder in [http] must begin with /"),
     ("[log]\nlevel = \"loud\"", "line 2: level in [log] must be one of trace, debug"),
     ("[node]\nstate_folder = \"state\"", "must begin with /"),
     ("[node]\ndomain = \"https://example.org\"", "must be a domain alone"),

@@ -172,11 +172,13 @@ import Testing
         privateKey: .privateKey(try NIOSSLPrivateKey(file: "\(folder.path)/key.pem", format: .pem))))
     let node = EchoNode(Edge.group)
     let logger = logger
+    let installed = try WebFilesTests.folder()
+    let web = try WebFiles(folder: installed.path)
     let channel = try await ServerBootstrap(group: Edge.group)
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: server))
-          try HTTPEdge.prepare(channel, delegate: node, web: nil, logger: logger)
+          try HTTPEdge.prepare(channel, delegate: node, web: web, logger: logger)
         }
       }
       .bind(host: "127.0.0.1", port: 0).get()
@@ -218,6 +220,13 @@ import Testing
       try await found(trusting, "https://127.0.0.1:\(port)")
     }
     #expect(other?.context.contains("not valid for its name") == true, "\(other?.context ?? "")")
+
+    // And where files are compared.
+    let address = try HyphaAddress("https://localhost:\(port)")
+    let audit = WebClientAudit(installed: web, address: address, connector: trusting)
+    #expect(try await audit.run().differences == [])
+    let untrusting = WebClientAudit(installed: web, address: address, connector: stranger)
+    await #expect(throws: LookupError.self) { try await untrusting.run() }
     try await channel.close()
   }
 }
