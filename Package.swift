@@ -60,7 +60,7 @@ let package = Package(
       swiftSettings: swiftSettings),
     .executableTarget(
       name: "hypha-bench", dependencies: ["CSodium", "Hypercore", "Hyperdb", "Hypha", "HyphaDaemonCore"],
-      path: "Benchmarks", swiftSettings: swiftSettings),
+      path: "Benchmarks", exclude: ["browser.py"], swiftSettings: swiftSettings),
     .target(
       name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport",
       swiftSettings: swiftSettings),
