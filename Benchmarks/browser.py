@@ -149,7 +149,7 @@ def main():
             node, 'return measured.first && document.querySelector("#network").dataset.network == "live"')
         name = f'page: {many:,} posts'
         add(report, f'{name}, first is visible', measured['first'], 'ms', memory)
-        add(report, f'{name}, fetched, verified and kept', blocks / seconds, '/s', memory, least=2000)
+        add(report, f'{name}, fetched, verified and kept', blocks / seconds, '/s', memory, least=4000)
         add(report, f'{name}, longest time without a reaction', measured['longest'], 'ms', memory, most=100)
         add(report, f'{name}, memory', memory, 'MB', memory)
     finally:

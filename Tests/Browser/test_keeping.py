@@ -101,6 +101,15 @@ class OriginKeepsTest(BrowserTest):
         self.post('after the feeds were lost')
         self.assertEqual(self.server.texts()[:2], ['after the feeds were lost', 'on the server'])
 
+    def test_keys_lost_are_made_anew_of_the_passphrase(self):
+        self.post('before the keys were lost')
+        self.assertTrue(self.page.driver.execute_async_script(CLEAR_STORE, 'state'))
+        self.page.reload().wait_text('before the keys were lost')
+        self.assertIsNone(self.page.shown('#draft'))
+        self.page.sign_in(self.passphrase, 'laptop', as_origin=True)
+        self.page.wait_authorised()
+        self.post('after the keys were lost')
+
     def test_draft_is_kept(self):
         self.page.fill('#draft', 'a draft, not yet a post')
         self.page.reload().wait_view('stream')
