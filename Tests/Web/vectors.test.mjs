@@ -5,7 +5,7 @@ import { hex, newCore, newTestCore, request, toHex, utf8, vectorFile, vectorJSON
 
 const method = {
   leaf: 1, parent: 2, tree: 3, discoveryKey: 4, sign: 5, verify: 6, encodeBits: 7, decodeBits: 8, seal: 9, unseal: 10,
-  writeFeed: 20, readFeed: 21, openDatabases: 30, put: 31, delete: 32, authorize: 33, sync: 34, get: 35, list: 36,
+  recode: 11, writeFeed: 20, readFeed: 21, openDatabases: 30, put: 31, delete: 32, authorize: 33, sync: 34, get: 35, list: 36,
   feeds: 37, version: 38, checkout: 39, history: 40,
 };
 const fileNames = ['key', 'secret_key', 'data', 'tree', 'signatures', 'bitfield'];
@@ -70,6 +70,24 @@ test('keys equal those computed with another implementation of Argon2id and BLAK
   assert.throws(() => core.deriveKeys(phrase.replace('dolphin', 'dolphn'), 'example.org'), (error) =>
     error.code === 'badPassphrase' && error.message.includes('word 6') && !error.message.includes('dolphn'));
 });
+
+for (const name of ['plain', 'plain-live', 'encrypted', 'hyperdb-two-writers-live']) {
+  test(`connection ${name} decodes to the reference’s messages, and encodes to its bytes`, async () => {
+    const call = await newTestCore();
+    const { key, encrypt, chunks, decoded } = vectorJSON(`wire/${name}.json`);
+    for (const [side, messages] of Object.entries(decoded)) {
+      const sent = chunks.filter(({ from }) => from === side).map((chunk) => chunk.hex).join('');
+      for (const size of [1, 7, 1 << 20]) {
+        const reader = call(method.recode, request().data(hex(key)).byte(encrypt ? 1 : 0).data(hex(sent)).count(size));
+        const bytes = toHex(reader.data());
+        const kinds = reader.list(() => ({ channel: reader.count(), type: reader.text() }));
+        assert.deepEqual(kinds, messages.map(({ channel, type }) => ({ channel, type })), side);
+        // The reference ends some connections with keep-alives or half a frame.
+        assert.ok(sent.startsWith(bytes) && sent.length - bytes.length < 16, side);
+      }
+    }
+  });
+}
 
 for (const vector of vectorJSON('feeds/index.json')) {
   test(`feed ${vector.name} reads as the reference wrote it`, async () => {
@@ -180,6 +198,29 @@ for (const name of databases) {
         call(method.checkout, request().count(0).data(hex(expect.checkout.version)).text(key)).list(readEntry);
       for (const { value } of entries) assert.ok(value === null || expected.includes(value), key);
       if (writers.length === 1) assert.deepEqual(byValue(entries), expected.map((value) => value ?? '').sort(), key);
+    }
+  });
+}
+
+for (const name of ['one-writer', 'two-writers', 'three-writers']) {
+  test(`files of database ${name} read as the reference wrote them`, async () => {
+    const call = await newTestCore();
+    const { expect } = vectorJSON(`hyperdb/${name}.json`);
+    for (const [place, { key, blocks }] of expect.feeds.entries()) {
+      const peer = toHex(call(method.discoveryKey, request().data(hex(key))).data());
+      const folder = `hyperdb/${name}/disk/${place === 0 ? 'source' : `peers/${peer}`}`;
+      const writer = request().data(hex(key));
+      for (const file of fileNames) writer.data(vectorFile(`${folder}/${file}`));
+      const reader = call(method.readFeed, writer);
+      assert.equal(reader.number(), blocks.length);
+      reader.number();
+      reader.flag();
+      reader.list(() => [reader.number(), reader.data(), reader.number()]);
+      reader.data();
+      for (const block of blocks) {
+        assert.equal(reader.flag(), true);
+        assert.equal(toHex(reader.data()), block);
+      }
     }
   });
 }

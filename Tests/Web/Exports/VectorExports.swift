@@ -15,6 +15,7 @@ enum VectorMethod: UInt32 {
   case decodeBits = 8
   case seal = 9
   case unseal = 10
+  case recode = 11
   case writeFeed = 20
   case readFeed = 21
   case prepareClone = 22
@@ -82,6 +83,7 @@ extension VectorMethod {
     _ request: inout RequestReader, _ response: inout ResponseWriter
   ) throws(WebError) {
     switch self {
+    case .recode: try recode(&request, &response)
     case .leaf: response.append(try request.data().withBytes { Crypto.leaf($0) })
     case .parent: response.append(Crypto.parent(try request.node(), try request.node()))
     case .tree:
