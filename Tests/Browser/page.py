@@ -241,10 +241,13 @@ class Page:
         until(f'the post {text[:60]!r} is gone', lambda: text not in self.texts(), 20)
 
     def article(self, text):
-        for element in self.all('#posts article[data-id]'):
-            if self.script('return arguments[0].querySelector(".text").textContent', element) == text:
-                return element
-        raise AssertionError(f'no post {text!r}; {self.describe()}')
+        def find():
+            for element in self.all('#posts article[data-id]'):
+                if self.script('return arguments[0].querySelector(".text").textContent', element) == text:
+                    return element
+            raise NoSuchElementException(f'no post {text!r}')
+
+        return self.act('look at posts', find)
 
     def delete(self, text):
         self.act('delete', lambda: self.press(

@@ -1,5 +1,7 @@
 """Posts: hostile texts, their size, deleting with undo."""
 
+import time
+
 from browser import PHONE
 from case import BrowserTest
 from node import until
@@ -26,6 +28,20 @@ class PostsTest(BrowserTest):
         cls.server = cls.shared_node()
         cls.page = cls.shared_page(cls.server.url, size=PHONE).open()
         cls.page.set_up(cls.server.setup_code())
+
+    def test_the_first_post_does_not_flicker(self):
+        server = self.new_node()
+        page = self.new_page(server.url, size=PHONE).open()
+        page.set_up(server.setup_code())
+        page.script(
+            'window.removed = 0;'
+            'new MutationObserver((changes) => { for (const change of changes) for (const node of change.removedNodes)'
+            '  if (node.matches?.("article") || node.querySelector?.("article")) window.removed += 1;'
+            '}).observe(document.querySelector("#posts"), {childList: true, subtree: true});')
+        page.compose('the first one of all')
+        until('it has settled', lambda: page.shown('#posts article[data-id]'))
+        time.sleep(0.5)
+        self.assertEqual(page.script('return window.removed'), 0)
 
     def test_hostile_texts(self):
         for name, text in HOSTILE.items():

@@ -155,6 +155,8 @@ export class PostList {
     const section = element('section');
     const chunk = { section, newest: posts[0].id, oldest: posts.at(-1).id, isShown: true };
     section.chunk = chunk;
+    // Sections of a hidden root are out of sight to the observer, which would empty them.
+    this.#root.hidden = false;
     this.#root.insertBefore(section, this.#chunks[place]?.section ?? null);
     this.#chunks.splice(place, 0, chunk);
     this.#show(chunk, posts);
