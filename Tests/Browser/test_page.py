@@ -15,6 +15,12 @@ class PageTest(BrowserTest):
         self.addCleanup(folder.cleanup)
         return folder.name
 
+    def test_browsers_offer_to_install_it(self):
+        page = self.new_page(self.new_node().url).open()
+        page.wait_view('setup-code')
+        until('it can be installed', lambda: page.browser.cdp('Page.getInstallabilityErrors') == {
+            'installabilityErrors': []})
+
     def test_a_new_build_is_said_and_taken_at_the_next_start(self):
         server = self.new_node()
         page = self.new_page(server.url).open()
