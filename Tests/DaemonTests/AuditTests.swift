@@ -8,7 +8,7 @@ import Testing
 @testable import HyphaDaemonCore
 
 /// `hyphactl audit`: what a domain serves, against what is installed.
-@Suite("Audit of a domain's web client", .timeLimit(.minutes(2))) struct AuditTests {
+@Suite("Audit of a domain's web client", .fewAtOnce, .timeLimit(.minutes(15))) struct AuditTests {
   private let installed: WebFolder
   private let damaged: WebFolder
 

@@ -7,7 +7,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite struct CallerRuleTests {
+@Suite(.fewAtOnce) struct CallerRuleTests {
   let rule = CallerRule(ownUID: 990, group: 980)
 
   @Test func permitsRootItselfAndMembers() {
@@ -272,7 +272,7 @@ final class BlockingExecutor: TaskExecutor {
 }
 
 /// Time-outs are long: other tests keep the machine busy meanwhile.
-@Suite(.timeLimit(.minutes(5))) struct ControlServerTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct ControlServerTests {
   /// A server with a fake node behind it, for as long as `body` runs.
   func serve(
     rule: CallerRule = CallerRule(ownUID: geteuid(), group: nil),

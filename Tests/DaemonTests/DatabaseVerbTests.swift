@@ -2,7 +2,7 @@ import HyphaControlAPI
 import Testing
 
 /// The verbs of `hyphactl` for the database, as processes, against a real `hyphad`.
-@Suite(.timeLimit(.minutes(3))) struct DatabaseVerbTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct DatabaseVerbTests {
   /// A node of `origin`'s hypha with a writer of its own, connected to it.
   private func device(of origin: TestNode) async throws -> (node: TestNode, writer: String) {
     let link = try #require(try origin.client().call(NodeStatus.self, .init()).hyphalink)

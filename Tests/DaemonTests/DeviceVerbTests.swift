@@ -5,7 +5,7 @@ import Testing
 
 /// What the verbs for devices print and how they end, whatever the node may say: against the real control server with a
 /// fake node behind it.
-@Suite(.timeLimit(.minutes(2))) struct DeviceVerbTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct DeviceVerbTests {
   private static let words = "gallery oxidant hush debrief"
   private static let now = Int64(time(nil)) * 1000
 

@@ -5,7 +5,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite struct EdgeConfigurationTests {
+@Suite(.fewAtOnce) struct EdgeConfigurationTests {
   private func configuration(_ text: String) throws(ConfigurationError) -> Configuration {
     try Configuration(Array(text.utf8), file: "test.toml")
   }

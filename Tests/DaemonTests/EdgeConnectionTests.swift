@@ -9,7 +9,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite struct EdgeConnectionTests {
+@Suite(.fewAtOnce) struct EdgeConnectionTests {
   private let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
   private func bytes(_ count: Int, seed: UInt64) -> [UInt8] {
@@ -231,7 +231,7 @@ import Testing
   }
 }
 
-@Suite struct ReplicationURLTests {
+@Suite(.fewAtOnce) struct ReplicationURLTests {
   @Test(arguments: [
     ("wss://example.org", "wss://example.org"), ("WSS://Example.ORG:443/", "wss://example.org"),
     ("wss://example.org:8443/hypha", "wss://example.org:8443"), ("ws://[::1]:8080", "ws://[::1]:8080"),

@@ -4,7 +4,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite struct EdgeStorageTests {
+@Suite(.fewAtOnce) struct EdgeStorageTests {
   let folder: TemporaryFolder
 
   init() throws {

@@ -7,7 +7,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite struct EdgeWebTests {
+@Suite(.fewAtOnce) struct EdgeWebTests {
   private func get(_ edge: Edge, _ path: String, method: String = "GET", extra: String = "") async throws -> (
     head: String, body: String
   ) {
@@ -243,7 +243,7 @@ import Testing
   }
 }
 
-@Suite struct WebSocketParserTests {
+@Suite(.fewAtOnce) struct WebSocketParserTests {
   /// However the bytes are cut, the same stream comes out.
   @Test func anyCutGivesTheSameStream() throws {
     var random = EdgeRandom(seed: 11)

@@ -5,7 +5,7 @@ import Testing
 @testable import HyphaDaemonCore
 
 /// `/feed.json` and `/feed.atom`, as a feed reader gets them from a real `hyphad`.
-@Suite("Feeds of posts", .timeLimit(.minutes(2))) struct FeedTests {
+@Suite("Feeds of posts", .fewAtOnce, .timeLimit(.minutes(15))) struct FeedTests {
   private struct Answer {
     var head: String
     var body: [UInt8]

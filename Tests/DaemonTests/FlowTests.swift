@@ -3,7 +3,7 @@ import HyphaControlAPI
 import Testing
 
 /// The main job, with daemons as they are run: processes that are started, stopped and killed.
-@Suite("Two daemons, one hypha", .serialized)
+@Suite("Two daemons, one hypha", .fewAtOnce, .serialized)
 struct FlowTests {
   /// A node with a hypha of its own.
   private func origin() async throws -> TestNode {
@@ -139,7 +139,8 @@ struct FlowTests {
     }
   }
 
-  @Test("A node that is killed while it posts has lost nothing that it acknowledged", .timeLimit(.minutes(5)))
+  @Test(
+    "A node that is killed while it posts has lost nothing that it acknowledged", .timeLimit(.minutes(15)))
   func kill() async throws {
     let (origin, server) = try await pair()
     var random = SystemRandomNumberGenerator()

@@ -1,7 +1,7 @@
 import Glibc
 import Testing
 
-@Suite struct HarnessTests {
+@Suite(.fewAtOnce) struct HarnessTests {
   @Test func runsAProcessAndTellsHowItEnded() async throws {
     let echoed = try await Running(
       "/bin/sh", ["-c", "cat; echo \"$WORD\" >&2; exit 7"], input: Array("in\n".utf8),

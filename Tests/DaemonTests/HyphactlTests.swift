@@ -4,7 +4,7 @@ import HyphaControlAPI
 import Testing
 
 /// Every verb of `hyphactl`, as a process, against a real `hyphad`.
-@Suite(.timeLimit(.minutes(3))) struct HyphactlTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct HyphactlTests {
   static let passphrase = Array("buckle corrode dominoes filling harpist mandate panic rascal\n".utf8)
 
   /// A node that has been started, and holds nothing yet.

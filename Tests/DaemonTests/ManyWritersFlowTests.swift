@@ -3,7 +3,7 @@ import HyphaControlAPI
 import Testing
 
 /// Several devices that write, and an always-on node between them that cannot: all of them real processes.
-@Suite("Several devices, one hypha", .serialized)
+@Suite("Several devices, one hypha", .fewAtOnce, .serialized)
 struct ManyWritersFlowTests {
   /// A hypha's first device, an always-on node that it has claimed, and further devices that know only the server.
   private struct Hypha {

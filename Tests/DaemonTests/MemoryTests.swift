@@ -4,7 +4,7 @@ import HyphaControlAPI
 import Testing
 
 /// What a daemon's memory holds, read as a debugger would.
-@Suite(.timeLimit(.minutes(3))) struct MemoryTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct MemoryTests {
   /// How often each text is in the memory that a process can write to.
   private func count(_ texts: [String], in pid: pid_t) throws -> [Int] {
     let file = open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)

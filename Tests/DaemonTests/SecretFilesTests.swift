@@ -5,7 +5,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite(.timeLimit(.minutes(3))) struct SecretFilesTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct SecretFilesTests {
   private static let name = "hypha-secrets"
 
   let folder: TemporaryFolder

@@ -5,7 +5,7 @@ import Testing
 
 /// How devices come to write, as people do it: `hyphactl` on real daemons, of which the one in the middle is an
 /// always-on node that knows no secret.
-@Suite("A device signs in, and is let in or not", .serialized, .timeLimit(.minutes(5)))
+@Suite("A device signs in, and is let in or not", .fewAtOnce, .serialized, .timeLimit(.minutes(15)))
 struct SignInFlowTests {
   /// A hypha's first device, and an always-on node that it has claimed.
   private struct Home {

@@ -4,7 +4,7 @@ import HyphaControlAPI
 import Testing
 
 /// What `hyphactl` asks and shows on a terminal.
-@Suite(.timeLimit(.minutes(3))) struct TerminalTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct TerminalTests {
   // MARK: - The passphrase
 
   /// The words of the passphrase that is shown, and the place from 0 of the one that is asked for.

@@ -4,7 +4,7 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-@Suite("The web client's files") struct WebFilesTests {
+@Suite("The web client's files", .fewAtOnce) struct WebFilesTests {
   /// A folder with a page, a script with compressed copies (which need not be such), and their manifest.
   static func folder() throws -> WebFolder {
     let folder = try WebFolder()

@@ -7,7 +7,7 @@ import Testing
 @testable import HyphaDaemonCore
 
 /// Asking an address which hypha it has.
-@Suite(.timeLimit(.minutes(1))) struct WellKnownLookupTests {
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct WellKnownLookupTests {
   /// Answers every connection with the same bytes; those that go on, with one byte after the other.
   private final class Answerer: Sendable {
     private final class Handler: ChannelInboundHandler {
