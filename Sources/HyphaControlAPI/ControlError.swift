@@ -60,6 +60,8 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case revoked = 1021
     /// The address could not be asked which hypha it has, or answered wrongly.
     case lookupFailed = 1022
+    /// There is no room on the disk: what is here can be read, and nothing can be written until there is.
+    case diskFull = 1023
 
     /// The code's meaning in one sentence, as `rpc.discover` gives it.
     public var meaning: String {
@@ -90,6 +92,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .wrongPassphrase: "The passphrase and domain do not give the keys of this hypha."
       case .revoked: "This device was revoked; what it writes counts no longer."
       case .lookupFailed: "The address could not be asked which hypha it has, or did not say so rightly."
+      case .diskFull: "There is no room on the disk; nothing can be written until there is."
       case .answerTooLong: "The answer would be longer than a line may be: ask for less."
       }
     }

@@ -41,6 +41,39 @@ public struct FeedInfo: Codable, Equatable, Sendable {
   }
 }
 
+/// Room on the disk for more.
+public struct StorageInfo: Codable, Equatable, Sendable {
+  public enum State: String, Codable, CaseIterable, Sendable {
+    /// Everything is taken.
+    case enough
+    /// The disk has less room than is to stay free: nothing is posted or fetched.
+    case low
+    /// Other writers' feeds take up what they may: nothing more of them is fetched.
+    case quotaReached
+  }
+
+  public var state: State
+  /// Bytes that this node may still write to the disk; none where the system does not say.
+  public var freeBytes: UInt64?
+  /// Bytes that are to stay free.
+  public var reserveBytes: UInt64
+  /// Bytes that other writers' feeds may take up; none without a quota.
+  public var quotaBytes: UInt64?
+  /// Bytes that they take up; none without a quota.
+  public var replicatedBytes: UInt64?
+
+  public init(
+    state: State, freeBytes: UInt64? = nil, reserveBytes: UInt64, quotaBytes: UInt64? = nil,
+    replicatedBytes: UInt64? = nil
+  ) {
+    self.state = state
+    self.freeBytes = freeBytes
+    self.reserveBytes = reserveBytes
+    self.quotaBytes = quotaBytes
+    self.replicatedBytes = replicatedBytes
+  }
+}
+
 /// The result of `node.status`.
 public struct NodeInfo: Codable, Equatable, Sendable {
   public var role: NodeRole
@@ -65,14 +98,16 @@ public struct NodeInfo: Codable, Equatable, Sendable {
   public var peers: Int
   /// Bytes that the state folder takes up on disk.
   public var diskBytes: UInt64
+  /// Room on the disk; none from a daemon that does not say.
+  public var storage: StorageInfo?
   public var version: String
   public var started: Timestamp
 
   public init(
     role: NodeRole, hyphalink: String? = nil, domain: String? = nil, deviceName: String? = nil, ready: Bool,
     notReady: String? = nil, canPost: Bool, writer: String? = nil, request: OwnRequestInfo? = nil,
-    sealedMessages: Int = 0, feeds: [FeedInfo], peers: Int, diskBytes: UInt64, version: String,
-    started: Timestamp
+    sealedMessages: Int = 0, feeds: [FeedInfo], peers: Int, diskBytes: UInt64,
+    storage: StorageInfo? = nil, version: String, started: Timestamp
   ) {
     self.role = role
     self.hyphalink = hyphalink
@@ -87,6 +122,7 @@ public struct NodeInfo: Codable, Equatable, Sendable {
     self.feeds = feeds
     self.peers = peers
     self.diskBytes = diskBytes
+    self.storage = storage
     self.version = version
     self.started = started
   }

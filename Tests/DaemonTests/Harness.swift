@@ -229,8 +229,11 @@ final class TestNode {
   private let settings: String
   /// Variables that the daemon has besides the test's own.
   var environment: [String: String?] = [:]
+  /// What its state is on, if not the test's own disk.
+  var disk: SmallDisk?
   private(set) var daemon: Running?
 
+  var statePath: String { "\(folder.path)/state" }
   var socket: String { "\(folder.path)/control.sock" }
   var url: String { "ws://127.0.0.1:\(port)" }
   /// What `hyphad` logged.
@@ -280,7 +283,10 @@ final class TestNode {
   }
 
   private func run() throws -> Running {
-    try Running(try Programs.path("hyphad"), ["--config", config], environment: environment)
+    let program = try Programs.path("hyphad")
+    let arguments = ["--config", config]
+    let started = disk?.running(program, arguments) ?? (program: program, arguments: arguments)
+    return try Running(started.program, started.arguments, environment: environment)
   }
 
   /// Stops it as systemd would.

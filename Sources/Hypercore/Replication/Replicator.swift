@@ -58,6 +58,16 @@ public final class Replicator<Storage: RandomAccessStorage> {
   private var events: [Event] = []
   private var now: UInt64 = 0
 
+  /// Whether peers are asked for blocks. While not, what is here is served all the same.
+  public var takesBlocks = true {
+    didSet {
+      guard takesBlocks, !oldValue else { return }
+      for shared in feeds.values {
+        for peer in shared.peers { request(from: peer, shared) }
+      }
+    }
+  }
+
   public init() {}
 
   /// What happened since it was last asked.
@@ -337,7 +347,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
   }
 
   private func request(from remote: RemoteFeed, _ shared: SharedFeed<Storage>) {
-    guard shared.downloads, let connection = connections[remote.connection] else { return }
+    guard takesBlocks, shared.downloads, let connection = connections[remote.connection] else { return }
     // Many at a time: each piece that is sent by itself costs both sides a system call and a change of process.
     let isDue = remote.requested.count <= shared.requestDepth / 2
     while isDue, remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote)

@@ -110,6 +110,14 @@ public struct Configuration: Equatable, Sendable {
     public var maxConnectionsPerAddress = 16
   }
 
+  /// How much of the disk the node may fill.
+  public struct Storage: Equatable, Sendable {
+    /// Bytes that stay free: with fewer, nothing is posted or fetched.
+    public var reserveBytes: UInt64 = 64 << 20
+    /// Bytes that other writers' feeds may take up; 0: all there are.
+    public var quotaBytes: UInt64 = 0
+  }
+
   public struct Connections: Equatable, Sendable {
     /// Nodes to stay connected to.
     public var urls: [ReplicationURL] = []
@@ -133,6 +141,7 @@ public struct Configuration: Equatable, Sendable {
   public var control = Control()
   public var log = Log()
   public var replication = Replication()
+  public var storage = Storage()
   public var connections = Connections()
   public var mailbox = Mailbox()
   public var dat = Dat()
@@ -231,6 +240,13 @@ public struct Configuration: Equatable, Sendable {
     }
     if let count = try reader.integer("replication", "max_connections_per_address", in: 1...100_000) {
       replication.maxConnectionsPerAddress = Int(count)
+    }
+    // Less would not do for what the node has to write whatever happens: requests, and blocks that are on their way.
+    if let bytes = try reader.integer("storage", "reserve_bytes", in: 16 << 20...1 << 50) {
+      storage.reserveBytes = UInt64(bytes)
+    }
+    if let bytes = try reader.integer("storage", "quota_bytes", in: 0...1 << 50) {
+      storage.quotaBytes = UInt64(bytes)
     }
     for text in try reader.strings("connections", "urls") ?? [] {
       do throws(ReplicationURL.ParseError) {

@@ -43,12 +43,13 @@ extension Node: ControlService {
     case .database(.badVersion): ControlError(.notFound, error.context, field: "at")
     case .database(.badKey): ControlError(.invalidParams, error.context, field: "key")
     case .database(.tooLarge): ControlError(.limitReached, error.context)
+    case .database(.feed(.storage(.full))): ControlError(.diskFull, "The disk is full: \(error.context)")
     case .database: ControlError(.storageFailed, error.context)
     }
   }
 
   static func controlError(_ error: NodeError) -> ControlError {
-    ControlError(.storageFailed, error.context)
+    ControlError(error.code == .full ? .diskFull : .storageFailed, error.context)
   }
 
   public func version() async throws(ControlError) -> NodeVersion.Result {
@@ -76,7 +77,7 @@ extension Node: ControlService {
       deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
       canPost: canPost, writer: hypha?.database.local?.key.hex, request: ownRequestInfo,
       sealedMessages: sealedMessages, feeds: feeds, peers: connections.count, diskBytes: files.diskBytes(),
-      version: ControlAPI.release, started: started)
+      storage: storageInfo, version: ControlAPI.release, started: started)
   }
 
   // MARK: - Becoming something

@@ -61,7 +61,8 @@ extension Node {
     membership.tick(now: Self.now().milliseconds)
     recordMembershipEvents()
     try recordRevocations()
-    if membership.hasChanged { try files.writeMembership(membership.encodeState()) }
+    // With no room left they are remembered in memory, and written once there is.
+    if membership.hasChanged, room.state != .low { try files.writeMembership(membership.encodeState()) }
   }
 
   func recordMembershipEvents() {

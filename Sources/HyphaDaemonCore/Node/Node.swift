@@ -39,7 +39,14 @@ public actor Node {
   var membership: Membership<FileStorage>?
   /// Devices that were revoked when this was last looked at.
   var revoked: Set<PublicKey> = []
-  var replicator = Replicator<FileStorage>()
+  var replicator = Replicator<FileStorage>() {
+    didSet { replicator.takesBlocks = room.state == .enough }
+  }
+  var room = StorageRoom()
+  /// Bytes that came since the room was last looked at.
+  var arrivedBytes = 0
+  /// The hypha is about to be opened anew, since the disk refused a write.
+  var isReopening = false
   var setupCode: SetupCode?
   /// What feed readers got last, and which blocks there were.
   var publicPosts: (blocks: [UInt64], posts: PublicPosts)?
@@ -286,6 +293,10 @@ public actor Node {
 
   /// The disk failed: what is in memory may not be what is on it.
   func fail(_ error: NodeError) {
+    if error.code == .full { reopenFull(error) } else { stopForGood(error) }
+  }
+
+  func stopForGood(_ error: NodeError) {
     guard !isStopping else { return }
     logger.critical("Stopping, to recover from disk at the next start", metadata: ["reason": "\(error)"])
     isStopping = true
@@ -301,6 +312,7 @@ public actor Node {
     _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> T
   ) async throws(ControlError) -> T {
     guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
+    try checkRoom()
     // What it has published before must be here before it signs anything more.
     if record?.catchesUp == true || hypha?.database.local.map({ replicator.isFetching($0.key) }) == true {
       throw Self.controlError(HyphaError(.behind, ""))
@@ -354,7 +366,7 @@ public actor Node {
   @discardableResult
   func flushNow() -> Bool {
     flushScheduled = false
-    guard let hypha else { return true }
+    guard let hypha, !isReopening else { return !isReopening }
     lastFlush = monotonic
     do throws(NodeError) {
       try flushFeeds()
@@ -455,7 +467,8 @@ public actor Node {
   }
 
   private func receive(_ bytes: [UInt8], _ id: ConnectionID) {
-    guard connections[id] != nil else { return }
+    guard connections[id] != nil, !isReopening else { return }
+    noteArrival(of: bytes.count)
     do throws(WireError) {
       try replicator.receive(bytes, from: id, now: UInt64(monotonic))
     } catch {
@@ -481,8 +494,8 @@ public actor Node {
 
   /// Ends a connection for what its peer did, or the process for what the disk did.
   private func take(_ error: WireError, _ id: ConnectionID) {
-    if case .local(let code) = error.code, case .storage = code {
-      return fail(NodeError(.storage, error.context))
+    if case .local(.storage(let code)) = error.code {
+      return fail(NodeError(StorageError(code, error.context)))
     }
     let peer = connections[id]?.transport.remoteAddress ?? ""
     logger.notice(
@@ -536,6 +549,7 @@ public actor Node {
     // A node that has its keys takes no passphrase, and has better things to do.
     let takesPassphrase = record == nil || record?.role == .reader && record?.writer == nil
     if takesPassphrase { wipeFreedMemory() } else if monotonic > wipesUntil { cwipe_set(false) }
+    lookAtRoom()
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()

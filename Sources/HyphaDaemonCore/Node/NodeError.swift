@@ -6,6 +6,8 @@ public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
   public enum Code: Equatable, Sendable {
     /// The disk refused; what is on it decides at the next start.
     case storage
+    /// There is no room on the disk.
+    case full
     /// A file in the state folder is not what it should be.
     case damaged
     /// Stored secrets are sealed, and the credential to open them is missing or another.
@@ -21,6 +23,11 @@ public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
     self.context = context
   }
 
+  /// For a file that could not be read or written.
+  init(_ error: StorageError) {
+    self.init(error.code == .full ? .full : .storage, error.context)
+  }
+
   /// For a feed that could not be opened.
   init(opening error: FeedError) {
     self.init(opening: HyphaError(.database(.feed(error.code)), error.context))
@@ -29,6 +36,8 @@ public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
   /// For a hypha that could not be opened.
   init(opening error: HyphaError) {
     switch error.code {
+    case .database(.feed(.storage(.full))):
+      self.init(.full, error.context)
     case .database(.unopened), .database(.feed(.storage)):
       self.init(.storage, "The hypha cannot be opened: \(error.context).")
     default:

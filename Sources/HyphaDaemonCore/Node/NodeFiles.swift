@@ -23,7 +23,7 @@ struct NodeFiles {
   /// Folders of feeds, as hyperdb 3 names them.
   static let source = "hypha/source"
   static let local = "hypha/local"
-  private static let peers = "hypha/peers"
+  static let peers = "hypha/peers"
   /// A feed on its way out.
   private static let removed = "hypha/removed"
   private static let feedFileNames = ["key", "secret_key", "data", "tree", "signatures", "bitfield"]
@@ -73,7 +73,7 @@ struct NodeFiles {
       try folder.sync(folder: name)
       return files
     } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
@@ -83,7 +83,7 @@ struct NodeFiles {
       _ = try folder.makeFolder(Self.source)
       _ = try folder.makeFolder(Self.local)
     } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
     for feed in [Self.source, Self.local] {
       for name in Self.feedFileNames { try remove("\(feed)/\(name)") }
@@ -110,7 +110,7 @@ struct NodeFiles {
       _ = try folder.makeFolder(Self.peers)
       try folder.move(Self.local, to: peer)
     } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
@@ -124,7 +124,7 @@ struct NodeFiles {
   /// Removes a feed: under another name first, so that no feed is ever half there.
   private func removeFeed(_ name: String) throws(NodeError) {
     do throws(StorageError) { try folder.move(name, to: Self.removed) } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
     try clearRemoved()
   }
@@ -134,7 +134,7 @@ struct NodeFiles {
     guard access(path, F_OK) == 0 else { return }
     for name in Self.feedFileNames { try remove("\(Self.removed)/\(name)") }
     guard rmdir(path) == 0 else {
-      throw NodeError(.storage, SystemError("remove \(path)").storageError.context)
+      throw NodeError(SystemError("remove \(path)").storageError)
     }
   }
 
@@ -192,7 +192,7 @@ struct NodeFiles {
       return try AtomicFile.read(folder.path(of: Self.membership), limit: Self.membershipLimit)
     } catch {
       if error.code == .system(EFBIG) { return [] }
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
@@ -236,10 +236,10 @@ struct NodeFiles {
 
   // MARK: - Disk
 
-  /// Bytes that everything in the folder takes up on disk.
-  func diskBytes() -> UInt64 {
+  /// Bytes that everything in the state folder, or in a folder inside, takes up on disk.
+  func diskBytes(of name: String? = nil) -> UInt64 {
     var total: UInt64 = 0
-    var waiting = [folder.path]
+    var waiting = [name.map { folder.path(of: $0) } ?? folder.path]
     while let path = waiting.popLast() {
       guard let directory = opendir(path) else { continue }
       defer { closedir(directory) }
@@ -259,19 +259,19 @@ struct NodeFiles {
 
   private func read(_ name: String) throws(NodeError) -> [UInt8]? {
     do throws(StorageError) { return try AtomicFile.read(folder.path(of: name)) } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
   private func replace(_ name: String, _ bytes: [UInt8]) throws(NodeError) {
     do throws(StorageError) { try AtomicFile.replace(folder.path(of: name), with: bytes) } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
   private func remove(_ name: String) throws(NodeError) {
     do throws(StorageError) { try AtomicFile.remove(folder.path(of: name)) } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 }

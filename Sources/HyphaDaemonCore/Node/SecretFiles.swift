@@ -113,7 +113,7 @@ struct SecretFiles {
       _ = try folder.makeFolder(Self.folderName)
       try AtomicFile.replace(path(name), with: bytes, erasing: true)
     } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
@@ -123,7 +123,7 @@ struct SecretFiles {
       _ = try folder.makeFolder(Self.folderName)
       for name in Name.allCases { try AtomicFile.remove(path(name), erasing: true) }
     } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 
@@ -207,7 +207,7 @@ struct SecretFiles {
 
   private func stored(_ name: Name) throws(NodeError) -> [UInt8]? {
     do throws(StorageError) { return try AtomicFile.read(path(name)) } catch {
-      throw NodeError(.storage, error.context)
+      throw NodeError(error)
     }
   }
 

@@ -41,7 +41,7 @@ struct Status: ParsableCommand {
       line("sealed", "\(Console.count(status.sealedMessages, "message")) kept for the hypha's devices")
     }
     line("peers", "\(status.peers)")
-    line("disk", Self.size(status.diskBytes))
+    line("disk", Self.size(status.diskBytes) + (status.storage.map { Self.words($0) } ?? ""))
   }
 
   private static func words(_ role: NodeRole) -> String {
@@ -52,6 +52,16 @@ struct Status: ParsableCommand {
     case .authorised: "authorised node"
     case .reader: "reader"
     case .revoked: "revoked device: what it writes counts no longer"
+    }
+  }
+
+  private static func words(_ storage: StorageInfo) -> String {
+    switch storage.state {
+    case .enough: storage.freeBytes.map { ", \(size($0)) free" } ?? ""
+    case .low:
+      ". The disk is full: nothing is posted or fetched until \(size(storage.reserveBytes)) are free"
+    case .quotaReached:
+      ". Other writers' feeds take up the \(size(storage.quotaBytes ?? 0)) that they may: no more of them is fetched"
     }
   }
 

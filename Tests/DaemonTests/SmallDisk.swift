@@ -1,0 +1,83 @@
+import FoundationEssentials
+import Glibc
+
+/// A file system of a few megabytes in memory, seen by the programs that are started on it only.
+final class SmallDisk {
+  /// Where it is, for those programs.
+  let path: String
+  private let keeper: Running
+
+  /// Whether this system lets the user have file systems of their own.
+  static let isAllowed: Bool = {
+    let tried = try? Running("/usr/bin/unshare", shell + ["sh", "-c", "mount -t tmpfs tmpfs /mnt"])
+    var status: Int32 = 1
+    if let tried {
+      waitpid(tried.pid, &status, 0)
+    }
+    return status == 0
+  }()
+
+  private static var shell: [String] {
+    (geteuid() == 0 ? [] : ["--user", "--map-root-user"]) + ["--mount", "--"]
+  }
+
+  init(at path: String, megabytes: Int, files: Int = 0) async throws {
+    self.path = path
+    mkdir(path, 0o700)
+    keeper = try Running(
+      "/usr/bin/unshare",
+      Self.shell + [
+        "sh", "-c",
+        "mount -t tmpfs -o mode=700,size=$2m,nr_inodes=$3 tmpfs \"$1\" && touch \"$1/.there\" && sleep 3600",
+        "sh",
+        path, "\(megabytes)", "\(files)",
+      ])
+    try await eventually("no small disk: \(keeper.stderr)") {
+      access("\(outside)/.there", F_OK) == 0 ? true : nil
+    }
+  }
+
+  /// A program and its arguments, to be run where the disk is seen.
+  func running(_ program: String, _ arguments: [String]) -> (program: String, arguments: [String]) {
+    let user = geteuid() == 0 ? [] : ["--user", "--preserve-credentials"]
+    return (
+      "/usr/bin/nsenter", ["--target", "\(keeper.pid)", "--mount"] + user + ["--", program] + arguments
+    )
+  }
+
+  /// Its path for who is not on it.
+  private var outside: String { "/proc/\(keeper.pid)/root\(path)" }
+
+  /// Takes all room but so many bytes.
+  func fill(leaving bytes: Int = 0) throws {
+    var status = statvfs()
+    guard statvfs(outside, &status) == 0 else { throw HarnessError("statvfs: \(errno)") }
+    let size = Int(status.f_bavail) * Int(status.f_frsize) - bytes
+    let file = open("\(outside)/.filler", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+    guard file >= 0 else { throw HarnessError("open: \(errno)") }
+    defer { close(file) }
+    let zeros = [UInt8](repeating: 0, count: 1 << 16)
+    var rest = size
+    while rest > 0 {
+      let count = write(file, zeros, min(rest, zeros.count))
+      guard count > 0 else { return }
+      rest -= count
+    }
+  }
+
+  /// Takes all files that there may be.
+  func fillFiles() throws {
+    for number in 0... {
+      let file = open("\(outside)/.file\(number)", O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
+      guard file >= 0 else { return }
+      close(file)
+    }
+  }
+
+  /// Gives it back.
+  func empty() throws {
+    unlink("\(outside)/.filler")
+    var number = 0
+    while unlink("\(outside)/.file\(number)") == 0 { number += 1 }
+  }
+}
