@@ -17,10 +17,13 @@ public struct Daemon: Sendable {
   private static let edgeThreads = 2
 
   private let configuration: Configuration
+  private let metrics: MetricsRegistry?
   private let logger: Logger
 
-  public init(_ configuration: Configuration, logger: Logger) {
+  /// - Parameter metrics: what the process counts with.
+  public init(_ configuration: Configuration, metrics: MetricsRegistry? = nil, logger: Logger) {
     self.configuration = configuration
+    self.metrics = metrics
     self.logger = logger
   }
 
@@ -63,6 +66,7 @@ public struct Daemon: Sendable {
     logger.notice("Stopping")
     await node.stop()
     for server in servers.edge { await server.stop() }
+    await servers.metrics?.stop()
     await servers.control.stop()
     try? await edgeLoops.shutdownGracefully()
     try? await nodeLoops.shutdownGracefully()
@@ -72,6 +76,7 @@ public struct Daemon: Sendable {
   private struct Servers {
     var control: ControlServer<Node>
     var edge: [EdgeServer]
+    var metrics: MetricsServer?
   }
 
   /// Opens every socket, those that systemd passes on first.
@@ -104,7 +109,15 @@ public struct Daemon: Sendable {
       control = try await ControlServer.start(
         path: configuration.control.socket, service: node, eventLoops: loops, logger: logger)
     }
-    return Servers(control: control, edge: edge)
+    return Servers(control: control, edge: edge, metrics: try await serveMetrics(node, loops))
+  }
+
+  /// Prometheus's view of the node, where the settings have an address for it.
+  private func serveMetrics(
+    _ node: Node, _ loops: MultiThreadedEventLoopGroup
+  ) async throws -> MetricsServer? {
+    guard let address = configuration.metrics.address, let metrics else { return nil }
+    return try await MetricsServer.start(at: address, group: loops) { await node.writeMetrics(to: metrics) }
   }
 
   /// The web client, if it is there as it was built: another one is not served.

@@ -31,8 +31,10 @@ struct Hyphad: AsyncParsableCommand {
     }
     StandardErrorLog.bootstrap(level: configuration.log.level)
     let logger = Logger(label: "hyphad")
+    // What nobody fetches is not counted.
+    let metrics = configuration.metrics.address.map { _ in MetricsRegistry.bootstrap() }
     do {
-      if case .failure(let error) = try await Daemon(configuration, logger: logger).run() {
+      if case .failure(let error) = try await Daemon(configuration, metrics: metrics, logger: logger).run() {
         Self.end("hyphad: stopped because \(error)", status: EX_IOERR)
       }
     } catch {

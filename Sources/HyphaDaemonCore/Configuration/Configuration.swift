@@ -118,6 +118,11 @@ public struct Configuration: Equatable, Sendable {
     public var quotaBytes: UInt64 = 0
   }
 
+  public struct Metrics: Equatable, Sendable {
+    /// Where to serve metrics for Prometheus; `nil`: nowhere.
+    public var address: ListenAddress?
+  }
+
   public struct Connections: Equatable, Sendable {
     /// Nodes to stay connected to.
     public var urls: [ReplicationURL] = []
@@ -142,6 +147,7 @@ public struct Configuration: Equatable, Sendable {
   public var log = Log()
   public var replication = Replication()
   public var storage = Storage()
+  public var metrics = Metrics()
   public var connections = Connections()
   public var mailbox = Mailbox()
   public var dat = Dat()
@@ -248,6 +254,7 @@ public struct Configuration: Equatable, Sendable {
     if let bytes = try reader.integer("storage", "quota_bytes", in: 0...1 << 50) {
       storage.quotaBytes = UInt64(bytes)
     }
+    metrics.address = try Self.optionalAddress(&reader, "metrics")
     for text in try reader.strings("connections", "urls") ?? [] {
       do throws(ReplicationURL.ParseError) {
         connections.urls.append(try ReplicationURL(text))
@@ -268,6 +275,20 @@ public struct Configuration: Equatable, Sendable {
     _ reader: inout SettingsReader, _ table: String
   ) throws(ConfigurationError) -> ListenAddress? {
     guard let text = try reader.string(table, "address") else { return nil }
+    return try address(text, reader, table)
+  }
+
+  /// - Returns: `nil` for an empty text, too.
+  private static func optionalAddress(
+    _ reader: inout SettingsReader, _ table: String
+  ) throws(ConfigurationError) -> ListenAddress? {
+    guard let text = try reader.string(table, "address"), !text.isEmpty else { return nil }
+    return try address(text, reader, table)
+  }
+
+  private static func address(
+    _ text: String, _ reader: borrowing SettingsReader, _ table: String
+  ) throws(ConfigurationError) -> ListenAddress {
     guard let address = ListenAddress(text) else {
       throw reader.wrong(
         table, "address", "must be an address and a port, such as 127.0.0.1:8080 or [::]:80.")

@@ -56,7 +56,9 @@ extension Node: ControlService {
     NodeVersion.Result(name: "hyphad", version: ControlAPI.release)
   }
 
-  public func status() async throws(ControlError) -> NodeInfo {
+  public func status() async throws(ControlError) -> NodeInfo { try info() }
+
+  func info() throws(ControlError) -> NodeInfo {
     let hypha = record == nil ? nil : hypha
     let (known, canPost): ([Feed<FileStorage>], Bool)
     do throws(HyphaError) {

@@ -179,7 +179,7 @@ extension RequestInfo {
 
 extension Drops {
   /// By the names that people see.
-  fileprivate var counts: [String: UInt64] {
+  var counts: [String: UInt64] {
     let all = [
       "malformed": malformed, "oversized": oversized, "unopened": unopened, "forged": forged,
       "expired": expired, "mistimed": mistimed, "repeated": repeated, "full": full, "limited": limited,

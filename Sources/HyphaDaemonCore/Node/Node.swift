@@ -1,5 +1,6 @@
 import CSodium
 import CWipe
+import CoreMetrics
 import Glibc
 import Hypercore
 import Hyperdb
@@ -67,6 +68,8 @@ public actor Node {
   private var ticking: RepeatedTask?
   /// Until when memory is overwritten as it is given back, on the monotonic clock.
   private var wipesUntil: Int64 = 0
+  /// Since when something that was made here is on no other node that was connected, on the monotonic clock.
+  var unsyncedSince: Int64?
   var isServing = false
   private(set) var isStopping = false
 
@@ -317,6 +320,8 @@ public actor Node {
     if record?.catchesUp == true || hypha?.database.local.map({ replicator.isFetching($0.key) }) == true {
       throw Self.controlError(HyphaError(.behind, ""))
     }
+    let begun = monotonic
+    defer { Timer(label: MetricsNames.commit).recordMilliseconds(monotonic - begun) }
     let result = await withCheckedContinuation {
       (continuation: CheckedContinuation<Result<T, ControlError>, Never>) in
       waitingCommits.append(
@@ -357,6 +362,7 @@ public actor Node {
     let answers = commits.map { $0.run(hypha) }
     if let local { replicator.appended(first..<local.length, to: local.key) }
     let isDurable = flushNow()
+    if isDurable { noteUnsynced() }
     for answer in answers { answer(isDurable) }
   }
 
@@ -490,6 +496,7 @@ public actor Node {
       }
     }
     if downloaded || membership?.hasChanged == true { scheduleFlush() }
+    noteSynced()
   }
 
   /// Ends a connection for what its peer did, or the process for what the disk did.
@@ -498,6 +505,7 @@ public actor Node {
       return fail(NodeError(StorageError(code, error.context)))
     }
     let peer = connections[id]?.transport.remoteAddress ?? ""
+    MetricsNames.countRejected("\(error.code)")
     logger.notice(
       "Peer disconnected for what it sent",
       metadata: ["peer": "\(peer)", "kind": "\(error.code)", "reason": "\(error.context)"])

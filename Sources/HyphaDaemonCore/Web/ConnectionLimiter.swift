@@ -39,7 +39,10 @@ public final class ConnectionLimiter: Sendable {
       if let address { state.perAddress[address, default: 0] += 1 }
       return true
     }
-    guard admitted else { return false }
+    guard admitted else {
+      MetricsNames.countRefused()
+      return false
+    }
     channel.closeFuture.whenComplete { _ in
       self.state.withLock { state in
         state.channels[id] = nil
@@ -99,6 +102,8 @@ public enum EdgeLimits {
   static let auditSeconds: Int64 = 120
   static let manifestBytes = 256 << 10
   static let auditTextScalars = 400
+  /// Connections that fetch metrics, at one time.
+  static let metricsConnections = 8
   /// Connections that wait to be taken.
   static let backlog: Int32 = 128
   /// Seconds that open connections have to end by themselves at a stop.

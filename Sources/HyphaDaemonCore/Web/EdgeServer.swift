@@ -130,10 +130,6 @@ enum HTTPEdge {
   static func prepare(
     _ channel: any Channel, delegate: any EdgeDelegate, web: WebFiles?, logger: Logger
   ) throws {
-    var limits = NIOHTTPDecoderLimitConfiguration()
-    limits.maxHeaderFieldSize = EdgeLimits.headerBytes
-    limits.maxHeaderListSize = EdgeLimits.headerBytes
-    limits.maxHeaderFieldCount = EdgeLimits.headerFields
     let handler = HTTPEdgeHandler(delegate, web: web)
     try channel.pipeline.syncOperations.configureHTTPServerPipeline(
       withPipeliningAssistance: true,
@@ -149,8 +145,17 @@ enum HTTPEdge {
         }
       ),
       withErrorHandling: true, withOutboundHeaderValidation: true, withEncoderConfiguration: .init(),
-      withDecoderLimitConfiguration: limits)
+      withDecoderLimitConfiguration: decoderLimits)
     try channel.pipeline.syncOperations.addHandler(handler)
+  }
+
+  /// What a request's header may have.
+  static var decoderLimits: NIOHTTPDecoderLimitConfiguration {
+    var limits = NIOHTTPDecoderLimitConfiguration()
+    limits.maxHeaderFieldSize = EdgeLimits.headerBytes
+    limits.maxHeaderListSize = EdgeLimits.headerBytes
+    limits.maxHeaderFieldCount = EdgeLimits.headerFields
+    return limits
   }
 
   /// Host of the other end; `local` for a Unix socket.

@@ -165,6 +165,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
 
   private func write(_ answer: HTTPAnswer, to request: HTTPRequestHead, _ context: ChannelHandlerContext) {
     guard context.channel.isActive else { return }
+    MetricsNames.countAnswer(answer.status.code)
     if !request.isKeepAlive { closing = true }
     context.write(wrapOutboundOut(.head(answer.head(close: closing))), promise: nil)
     if request.method != .HEAD, answer.body.readableBytes > 0 {

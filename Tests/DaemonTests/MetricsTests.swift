@@ -1,0 +1,124 @@
+import Glibc
+import HyphaControlAPI
+import Testing
+
+@testable import HyphaDaemonCore
+
+/// What Prometheus gets.
+@Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct MetricsTests {
+  /// A value by its name and labels.
+  private func metrics(_ port: Int) async throws -> [String: Double] {
+    let answer = try await get("/metrics", port)
+    #expect(answer.hasPrefix("HTTP/1.1 200"))
+    #expect(
+      answer.contains("content-type: text/plain; version=0.0.4")
+        || answer.contains("Content-Type: text/plain; version=0.0.4"))
+    let body = try #require(answer.firstRange(of: "\r\n\r\n").map { answer[$0.upperBound...] })
+    var values: [String: Double] = [:]
+    var typed: Set<Substring> = []
+    for line in body.split(separator: "\n") {
+      let words = line.split(separator: " ")
+      if line.hasPrefix("# TYPE ") {
+        #expect(typed.insert(words[2]).inserted, "\(line) comes twice")
+      } else if !line.hasPrefix("#") {
+        let name = words[0].prefix { $0 != "{" }
+        let base = ["_bucket", "_sum", "_count"].reduce(name) {
+          $0.hasSuffix($1) ? $0.dropLast($1.count) : $0
+        }
+        #expect(typed.contains(name) || typed.contains(base), "\(line) has no type")
+        #expect(
+          MetricsNames.meanings[String(name)] ?? MetricsNames.meanings[String(base)] != nil,
+          "\(line) has no meaning")
+        #expect(
+          values.updateValue(
+            try #require(Double(words[words.count - 1])), forKey: words.dropLast().joined(separator: " "))
+            == nil)
+      }
+    }
+    return values
+  }
+
+  private func get(_ path: String, _ port: Int) async throws -> String {
+    let client = try RawClient(port: port)
+    client.send("GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return String(decoding: try await client.readToEnd(), as: UTF8.self)
+  }
+
+  @Test func tellsHowTheNodeIs() async throws {
+    let port = try freePorts(1)[0]
+    let origin = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(port)\"")
+    try await origin.start()
+    #expect(try await metrics(port)["hypha_ready"] == 0)
+    let client = try origin.client()
+    let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
+    _ = try client.call(NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase))
+    let server = try TestNode()
+    try await server.start()
+    let code = try server.client().call(SetupCodeShow.self, .init()).code
+    _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+    _ = try client.call(NodeWait.self, .init(for: .synced, timeoutSeconds: 30))
+    _ = try client.call(PostsCreate.self, .init(text: "counted"))
+    try await eventually { try await metrics(port)["hypha_sync_seconds_count"] == 1 ? true : nil }
+    let key = try #require(try client.call(NodeStatus.self, Nothing()).writer)
+    let after = try await metrics(port)
+    #expect(after["hypha_ready"] == 1 && after["hypha_can_post"] == 1 && after["hypha_peers"] == 1)
+    #expect(after["hypha_info{version=\"\(ControlAPI.release)\",role=\"origin\"}"] == 1)
+    #expect(after["hypha_feed_blocks{feed=\"\(key)\"}"] == 2)
+    #expect(after["hypha_feed_fully_held_by{feed=\"\(key)\"}"] == 1)
+    #expect(
+      after["hypha_commit_seconds_count"] == 1 && after["hypha_commit_seconds_bucket{le=\"+Inf\"}"] == 1)
+    for name in [
+      "hypha_disk_free_bytes", "hypha_state_bytes", "process_resident_memory_bytes", "process_open_fds",
+    ] {
+      #expect(try #require(after[name]) > 1, "\(name)")
+    }
+    #expect(after["hypha_takes_blocks"] == 1)
+    try await origin.stop()
+    try await server.stop()
+  }
+
+  @Test func countsWhatIsRefused() async throws {
+    let port = try freePorts(1)[0]
+    let node = try TestNode(
+      settings: "[metrics]\naddress = \"127.0.0.1:\(port)\"\n[replication]\nmax_connections = 2")
+    try await node.start()
+    let client = try node.client()
+    let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
+    _ = try client.call(NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase))
+    _ = try await get("/nothing", node.port).count
+    let peer = try RawClient(port: node.port)
+    _ = try await peer.upgrade("/hypha")
+    peer.frame(0x82, [UInt8](repeating: 0xFF, count: 64))
+    _ = try await peer.readClose()
+    try await eventually {
+      let values = try await metrics(port)
+      return values.contains { $0.key.hasPrefix("hypha_rejected_input_total{kind=") && $0.value == 1 }
+        ? true : nil
+    }
+    let held = try (0..<4).map { _ in try RawClient(port: node.port) }
+    try await eventually {
+      try await metrics(port)["hypha_connections_refused_total"].map { $0 >= 1 } == true ? true : nil
+    }
+    _ = held
+    #expect(try await metrics(port)["hypha_http_requests_total{status=\"404\"}"] == 1)
+    // Nothing else is there, nor are metrics on the web.
+    #expect(try await get("/", port).hasPrefix("HTTP/1.1 404"))
+    try await node.stop()
+  }
+
+  @Test func valuesCannotBreakTheText() {
+    #expect(MetricsText.label("a", "b\"\\\nc") == #"a="b\"\\\nc""#)
+  }
+
+  @Test func aTakenAddressIsTold() async throws {
+    let port = try freePorts(1)[0]
+    let first = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(port)\"")
+    try await first.start()
+    let second = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(port)\"")
+    let ended = try await second.startInVain()
+    #expect(
+      ended.status == 1 && ended.stderr.contains("Cannot serve metrics on 127.0.0.1:\(port)"),
+      "\(ended.stderr)")
+    try await first.stop()
+  }
+}
