@@ -1,3 +1,4 @@
+import Glibc
 import HyphaControlAPI
 public import Logging
 import NIOCore
@@ -16,9 +17,9 @@ public struct Daemon: Sendable {
 
   private static let edgeThreads = 2
 
-  private let configuration: Configuration
+  let configuration: Configuration
   private let metrics: MetricsRegistry?
-  private let logger: Logger
+  let logger: Logger
 
   /// - Parameter metrics: what the process counts with.
   public init(_ configuration: Configuration, metrics: MetricsRegistry? = nil, logger: Logger) {
@@ -38,6 +39,8 @@ public struct Daemon: Sendable {
         "This process may open few files: a hypha with many devices needs more; raise LimitNOFILE",
         metadata: ["limit": "\(limit)"])
     }
+    let inherited = try InheritedSockets(ServiceManager.inheritedSockets())
+    let certificates = try certificates(inherited)
     let (failures, failed) = AsyncStream.makeStream(of: NodeError.self)
     let folder = try StateFolder(configuration.node.stateFolder)
     let nodeLoops = MultiThreadedEventLoopGroup(numberOfThreads: 1)
@@ -48,24 +51,27 @@ public struct Daemon: Sendable {
     let servers: Servers
     do {
       try await node.open()
-      servers = try await listen(node, edgeLoops)
+      servers = try await listen(node, edgeLoops, inherited, certificates)
     } catch {
       await node.stop()
       try? await edgeLoops.shutdownGracefully()
       try? await nodeLoops.shutdownGracefully()
       throw error
     }
-    let status =
-      "Serving on \(servers.edge.compactMap { $0.address.map { "\($0)" } }.joined(separator: " and "))"
+    let status = "Serving on \(servers.edge.compactMap(Self.name).joined(separator: " and "))"
     logger.notice("\(status)", metadata: ["state": "\(folder.path)", "version": "\(ControlAPI.release)"])
     ServiceManager.ready(status: status)
     let watchdog = Self.keepWatchdog()
+    let reminder = certificates.map { Self.remind($0) }
     let end = await Self.untilEnd(signals, failures)
     watchdog?.cancel()
+    reminder?.cancel()
     ServiceManager.stopping(status: "Finishing what was begun")
     logger.notice("Stopping")
     await node.stop()
-    for server in servers.edge { await server.stop() }
+    await withDiscardingTaskGroup { group in
+      for server in servers.edge { group.addTask { await server.stop() } }
+    }
     await servers.metrics?.stop()
     await servers.control.stop()
     try? await edgeLoops.shutdownGracefully()
@@ -77,39 +83,43 @@ public struct Daemon: Sendable {
     var control: ControlServer<Node>
     var edge: [EdgeServer]
     var metrics: MetricsServer?
+    /// What a reload may change.
+    var policy: EdgePolicy
+    var certificates: CertificateStore?
   }
 
   /// Opens every socket, those that systemd passes on first.
-  private func listen(_ node: Node, _ loops: MultiThreadedEventLoopGroup) async throws -> Servers {
-    let inherited = ServiceManager.inheritedSockets()
-    func descriptor(_ name: String) -> Int32? { inherited.first { $0.name == name }?.descriptor }
+  private func listen(
+    _ node: Node, _ loops: MultiThreadedEventLoopGroup, _ inherited: InheritedSockets,
+    _ certificates: CertificateStore?
+  ) async throws -> Servers {
     let connector = ReplicationConnector(group: loops)
     let outgoing = OutgoingConnections(connector: connector, delegate: node, logger: logger)
     let limiter = ConnectionLimiter(
       total: configuration.replication.maxConnections,
       perAddress: configuration.replication.maxConnectionsPerAddress)
-    let http = descriptor("http").map { EdgeServer.Place.inherited(descriptor: $0) }
-    var edge = [
-      try await EdgeServer.http(
-        at: http ?? .address(configuration.http.address), group: loops, limiter: limiter, delegate: node,
-        web: webFiles(), logger: logger)
-    ]
+    let policy = EdgePolicy(configuration)
+    let (web, places) = try await serveWeb(
+      inherited, certificates, node, webFiles(), policy, limiter, loops)
+    var edge = web
     if configuration.tcp.enabled {
       edge.append(
         try await EdgeServer.tcp(
           at: .address(configuration.tcp.address), group: loops, limiter: limiter, delegate: node,
           logger: logger))
     }
-    await node.serve(outgoing: outgoing, connector: connector)
+    await node.serve(outgoing: outgoing, connector: connector, web: places)
     let control: ControlServer<Node>
-    if let descriptor = descriptor("control") {
+    if let descriptor = inherited.control {
       control = try await ControlServer.start(
         descriptor: descriptor, service: node, eventLoops: loops, logger: logger)
     } else {
       control = try await ControlServer.start(
         path: configuration.control.socket, service: node, eventLoops: loops, logger: logger)
     }
-    return Servers(control: control, edge: edge, metrics: try await serveMetrics(node, loops))
+    return Servers(
+      control: control, edge: edge, metrics: try await serveMetrics(node, loops), policy: policy,
+      certificates: certificates)
   }
 
   /// Prometheus's view of the node, where the settings have an address for it.

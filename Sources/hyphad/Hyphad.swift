@@ -40,7 +40,10 @@ struct Hyphad: AsyncParsableCommand {
     } catch {
       logger.critical("Cannot start: \(error)")
       // What the settings say stays so until somebody changes it: no reason to try again.
-      Glibc.exit((error as? NodeError)?.code == .credential ? EX_CONFIG : EXIT_FAILURE)
+      let isSettings =
+        error is CertificateError || error is InheritedSocketError
+        || (error as? NodeError)?.code == .credential
+      Glibc.exit(isSettings ? EX_CONFIG : EXIT_FAILURE)
     }
   }
 

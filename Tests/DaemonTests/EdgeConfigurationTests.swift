@@ -40,6 +40,12 @@ import Testing
       secrets_credential = "hypha-secrets_1.key"
       [http]
       address = "[::1]:80"
+      trusted_proxies = ["127.0.0.1", "2001:db8::/32"]
+      [https]
+      address = "[::]:443"
+      certificate = "/etc/hypha/tls/certificate.pem"
+      key = "hypha-key"
+      acme_folder = ""
       [tcp]
       enabled = true
       address = "127.0.0.1:1"
@@ -68,6 +74,10 @@ import Testing
           stateFolder: "/srv/hypha", deviceName: "A \"node\" é", domain: "example.org",
           secretsCredential: "hypha-secrets_1.key"))
     #expect(read.http.address == ListenAddress(host: "::1", port: 80))
+    #expect(read.http.trustedProxies.map(\.description) == ["127.0.0.1", "2001:db8::/32"])
+    #expect(read.https.address == ListenAddress(host: "::", port: 443))
+    #expect(read.https.certificate == "/etc/hypha/tls/certificate.pem" && read.https.key == "hypha-key")
+    #expect(read.https.acmeFolder.isEmpty)
     #expect(read.tcp.enabled && read.tcp.address == ListenAddress(host: "127.0.0.1", port: 1))
     #expect(read.control.socket == "/tmp/c")
     #expect(read.log.level == .debug)
@@ -88,6 +98,15 @@ import Testing
     ("[tcp]\nenabled = 1", "line 2: enabled in [tcp] is a number, and must be true or false"),
     ("[http]\naddress = \"8080\"", "line 2: address in [http] must be an address and a port"),
     ("[http]\nweb_folder = \"web\"", "line 2: web_folder in [http] must begin with /"),
+    ("[http]\ntrusted_proxies = [\"proxy\"]", "line 2: trusted_proxies in [http] has “proxy”, and must be"),
+    ("[http]\ntrusted_proxies = [\"10.0.0.1/8\"]", "trusted_proxies in [http] has “10.0.0.1/8”"),
+    ("[https]\naddress = \"443\"", "line 2: address in [https] must be an address and a port"),
+    ("[https]\ncertificate = \"tls/x.pem\"", "certificate in [https] must be a path that begins with /"),
+    ("[https]\nacme_folder = \"acme\"", "acme_folder in [https] must begin with /, or be empty"),
+    (
+      "[https]\ncertificate = \"/x\"\nkey = \"\"",
+      "line 3: key in [https] is empty, and must be set where the rest of [https] is"
+    ),
     ("[log]\nlevel = \"loud\"", "line 2: level in [log] must be one of trace, debug"),
     ("[node]\nstate_folder = \"state\"", "must begin with /"),
     ("[node]\ndomain = \"https://example.org\"", "must be a domain alone"),

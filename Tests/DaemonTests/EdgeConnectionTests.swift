@@ -178,7 +178,10 @@ import Testing
       .childChannelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: server))
-          try HTTPEdge.prepare(channel, delegate: node, web: web, logger: logger)
+          try HTTPEdge(
+            delegate: node, web: web, policy: EdgePolicy(),
+            limiter: ConnectionLimiter(total: 100, perAddress: 100), isTLS: true, logger: logger
+          ).prepare(channel)
         }
       }
       .bind(host: "127.0.0.1", port: 0).get()

@@ -85,6 +85,19 @@ public struct Configuration: Equatable, Sendable {
     public var address = ListenAddress(host: "127.0.0.1", port: 8080)
     /// Where the web client is installed.
     public var webFolder = "/usr/share/hyphad/web"
+    /// Proxies whose word about where a request came from is believed.
+    public var trustedProxies: [AddressBlock] = []
+  }
+
+  public struct HTTPS: Equatable, Sendable {
+    /// Where to serve HTTP and WebSocket over TLS; `nil`: nowhere, unless systemd hands over a socket for it.
+    public var address: ListenAddress?
+    /// The certificate with its chain: a path, or the name of a systemd credential.
+    public var certificate = ""
+    /// The certificate's key: a path, or the name of a systemd credential.
+    public var key = ""
+    /// What an ACME client uses as its webroot; empty: none.
+    public var acmeFolder = "/var/lib/hypha-acme"
   }
 
   public struct TCP: Equatable, Sendable {
@@ -142,6 +155,7 @@ public struct Configuration: Equatable, Sendable {
 
   public var node = Node()
   public var http = HTTP()
+  public var https = HTTPS()
   public var tcp = TCP()
   public var control = Control()
   public var log = Log()
@@ -225,6 +239,16 @@ public struct Configuration: Equatable, Sendable {
       guard text.hasPrefix("/") else { throw reader.wrong("http", "web_folder", "must begin with /.") }
       http.webFolder = text
     }
+    for text in try reader.strings("http", "trusted_proxies") ?? [] {
+      guard let block = AddressBlock(text) else {
+        throw reader.wrong(
+          "http", "trusted_proxies",
+          "has “\(text)”, and must be a list of addresses or blocks of them, such as \"192.0.2.1\" or "
+            + "\"2001:db8::/32\".")
+      }
+      http.trustedProxies.append(block)
+    }
+    try readHTTPS(&reader)
     tcp.enabled = try reader.boolean("tcp", "enabled") ?? tcp.enabled
     if let address = try Self.address(&reader, "tcp") { tcp.address = address }
     if let text = try reader.string("control", "socket") {
@@ -271,6 +295,41 @@ public struct Configuration: Equatable, Sendable {
     if let seconds = try reader.integer("dat", "ttl", in: 0...Int64(UInt32.max)) { dat.ttl = UInt32(seconds) }
   }
 
+  private mutating func readHTTPS(_ reader: inout SettingsReader) throws(ConfigurationError) {
+    if let text = try reader.string("https", "address"), !text.isEmpty {
+      guard let address = ListenAddress(text) else {
+        throw reader.wrong(
+          "https", "address", "must be an address and a port, such as [::]:443, or empty for no TLS.")
+      }
+      https.address = address
+    }
+    https.certificate = try Self.file(&reader, "certificate") ?? ""
+    https.key = try Self.file(&reader, "key") ?? ""
+    if let text = try reader.string("https", "acme_folder") {
+      guard text.isEmpty || text.hasPrefix("/") else {
+        throw reader.wrong("https", "acme_folder", "must begin with /, or be empty.")
+      }
+      https.acmeFolder = text
+    }
+    guard https.address != nil || !https.certificate.isEmpty || !https.key.isEmpty else { return }
+    for (key, value) in [("certificate", https.certificate), ("key", https.key)] where value.isEmpty {
+      throw reader.wrong(
+        "https", key, "is empty, and must be set where the rest of [https] is: see docs/tls.md.")
+    }
+  }
+
+  /// A path in `[https]`, or a credential's name.
+  private static func file(_ reader: inout SettingsReader, _ key: String) throws(ConfigurationError)
+    -> String?
+  {
+    guard let text = try reader.string("https", key) else { return nil }
+    guard text.isEmpty || text.hasPrefix("/") || isCredentialName(text) else {
+      throw reader.wrong(
+        "https", key, "must be a path that begins with /, or the name of a systemd credential.")
+    }
+    return text
+  }
+
   private static func address(
     _ reader: inout SettingsReader, _ table: String
   ) throws(ConfigurationError) -> ListenAddress? {
@@ -305,7 +364,7 @@ public struct Configuration: Equatable, Sendable {
       }
   }
 
-  private static func isDomain(_ text: String) -> Bool {
+  static func isDomain(_ text: String) -> Bool {
     text.utf8.count <= 253
       && text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { label in
         !label.isEmpty && label.utf8.count <= 63 && !label.hasPrefix("-") && !label.hasSuffix("-")

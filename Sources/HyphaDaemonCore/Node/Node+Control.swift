@@ -197,10 +197,8 @@ extension Node: ControlService {
       throw ControlError(
         .alreadyInitialised, "This node already keeps a hypha: no setup code is valid any more.")
     }
-    // Without TLS, the page runs on this machine only.
-    let elsewhere = domain.flatMap { $0 == "localhost" || $0.hasPrefix("127.") ? nil : $0 }
-    let site = elsewhere.map { "https://\($0)" } ?? "http://localhost:\(settings.http.address.port)"
-    return SetupCodeShow.Result(code: Secret(code.text), link: Secret("\(site)/#setup=\(code.text)"))
+    return SetupCodeShow.Result(
+      code: Secret(code.text), link: Secret("\(web.site(domain: domain))/#setup=\(code.text)"))
   }
 
   // MARK: - Posts

@@ -58,6 +58,8 @@ public actor Node {
   var outgoing: OutgoingConnections?
   var connector: ReplicationConnector?
   var lookup: WellKnownLookup?
+  /// Where the web side is served.
+  var web = WebPlaces()
   var events = EventLog()
   /// The first entry of each feed that no event was recorded for.
   private var nextEventSeq: [PublicKey: UInt64] = [:]
@@ -142,7 +144,8 @@ public actor Node {
   }
 
   /// From here on the node is ready, if it is initialised.
-  public func serve(outgoing: OutgoingConnections, connector: ReplicationConnector) async {
+  func serve(outgoing: OutgoingConnections, connector: ReplicationConnector, web: WebPlaces) async {
+    self.web = web
     self.outgoing = outgoing
     self.connector = connector
     lookup = WellKnownLookup(connector)

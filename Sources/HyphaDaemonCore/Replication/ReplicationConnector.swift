@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Glibc
 public import HyphaControlAPI
 public import NIOCore
 import NIOHTTP1
@@ -37,7 +38,7 @@ public final class ReplicationConnector: Sendable {
   private let tls: Mutex<NIOSSLContext?>
 
   /// - Parameter tls: tests give one that trusts their own certificate. The default trusts the system's
-  ///   authorities, checks the name, and takes TLS 1.2 and newer.
+  ///   authorities, or those in the file that `SSL_CERT_FILE` names, checks the name, and takes TLS 1.2 and newer.
   public init(group: any EventLoopGroup, tls: NIOSSLContext? = nil) {
     self.group = group
     self.tls = Mutex(tls)
@@ -49,6 +50,10 @@ public final class ReplicationConnector: Sendable {
       var configuration = TLSConfiguration.makeClientConfiguration()
       configuration.minimumTLSVersion = .tlsv12
       configuration.applicationProtocols = ["http/1.1"]
+      // As for other programs with TLS; BoringSSL itself does not look at it.
+      if let file = getenv("SSL_CERT_FILE"), file.pointee != 0 {
+        configuration.trustRoots = .file(String(cString: file))
+      }
       let made = try NIOSSLContext(configuration: configuration)
       tls = made
       return made

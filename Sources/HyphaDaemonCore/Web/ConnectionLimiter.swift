@@ -3,10 +3,21 @@ import Synchronization
 
 /// Counts the connections from outside, all together and by address, and turns away those above the limits.
 public final class ConnectionLimiter: Sendable {
+  private struct Counted {
+    var channel: any Channel
+    /// Whom it is counted for; `nil`: for nobody.
+    var household: [UInt8]?
+  }
+
   private struct State {
-    var channels: [ObjectIdentifier: any Channel] = [:]
-    var perAddress: [String: Int] = [:]
+    var channels: [ObjectIdentifier: Counted] = [:]
+    var perAddress: [[UInt8]: Int] = [:]
     var refused: UInt64 = 0
+
+    mutating func release(_ household: [UInt8]?) {
+      guard let household, let count = perAddress[household] else { return }
+      perAddress[household] = count > 1 ? count - 1 : nil
+    }
   }
 
   private let total: Int
@@ -24,9 +35,10 @@ public final class ConnectionLimiter: Sendable {
   /// Connections turned away so far.
   public var refused: UInt64 { state.withLock { $0.refused } }
 
+  /// - Parameter isProxy: many clients share this address, and are counted one by one with ``assign(_:to:)``.
   /// - Returns: false if the connection is one too many. Counted until it closes.
-  func admit(_ channel: any Channel) -> Bool {
-    let address = Self.group(channel.remoteAddress)
+  func admit(_ channel: any Channel, isProxy: Bool = false) -> Bool {
+    let address = isProxy ? nil : Self.household(IPAddress(channel.remoteAddress))
     let id = ObjectIdentifier(channel)
     let admitted = state.withLock { state in
       guard state.channels.count < total,
@@ -35,7 +47,7 @@ public final class ConnectionLimiter: Sendable {
         state.refused += 1
         return false
       }
-      state.channels[id] = channel
+      state.channels[id] = Counted(channel: channel, household: address)
       if let address { state.perAddress[address, default: 0] += 1 }
       return true
     }
@@ -45,37 +57,42 @@ public final class ConnectionLimiter: Sendable {
     }
     channel.closeFuture.whenComplete { _ in
       self.state.withLock { state in
-        state.channels[id] = nil
-        guard let address, let count = state.perAddress[address] else { return }
-        state.perAddress[address] = count > 1 ? count - 1 : nil
+        state.release(state.channels.removeValue(forKey: id)?.household)
       }
     }
     return true
   }
 
-  /// Closes what is still open.
-  func closeAll() {
-    for channel in state.withLock({ Array($0.channels.values) }) { channel.close(promise: nil) }
+  /// From now on a proxy's connection is counted for the client that its latest request came from.
+  ///
+  /// - Returns: false if that client has too many already; then it is counted as before.
+  func assign(_ channel: any Channel, to address: IPAddress?) -> Bool {
+    let household = Self.household(address)
+    let id = ObjectIdentifier(channel)
+    let assigned = state.withLock { state in
+      guard let counted = state.channels[id], counted.household != household else { return true }
+      guard household.map({ state.perAddress[$0, default: 0] < perAddress }) ?? true else {
+        state.refused += 1
+        return false
+      }
+      state.release(counted.household)
+      state.channels[id]?.household = household
+      if let household { state.perAddress[household, default: 0] += 1 }
+      return true
+    }
+    if !assigned { MetricsNames.countRefused() }
+    return assigned
   }
 
-  /// What counts as one address: an IPv4 address, or the 64 bits of an IPv6 address that one household has.
-  /// `nil` for this machine itself, where a proxy may be.
-  private static func group(_ address: SocketAddress?) -> String? {
-    guard let address, let text = address.ipAddress else { return nil }
-    switch address {
-    case .v4:
-      return text.hasPrefix("127.") ? nil : text
-    case .v6(let v6):
-      let bytes = withUnsafeBytes(of: v6.address.sin6_addr) { Array($0) }
-      // ::ffff:a.b.c.d, an IPv4 address on a socket for both.
-      if bytes[..<10].allSatisfy({ $0 == 0 }), bytes[10] == 0xFF, bytes[11] == 0xFF {
-        return bytes[12] == 127 ? nil : bytes[12...].map(String.init).joined(separator: ".")
-      }
-      if bytes[..<15].allSatisfy({ $0 == 0 }), bytes[15] == 1 { return nil }
-      return bytes[..<8].map(String.init).joined(separator: ".") + "/64"
-    case .unixDomainSocket:
-      return nil
-    }
+  /// Closes what is still open.
+  func closeAll() {
+    for channel in state.withLock({ $0.channels.values.map(\.channel) }) { channel.close(promise: nil) }
+  }
+
+  /// `nil` for this machine itself, where a proxy may be that is not known as one.
+  private static func household(_ address: IPAddress?) -> [UInt8]? {
+    guard let address, !address.isLoopback else { return nil }
+    return address.household
   }
 }
 
@@ -104,6 +121,13 @@ public enum EdgeLimits {
   static let auditTextScalars = 400
   /// Connections that fetch metrics, at one time.
   static let metricsConnections = 8
+  /// Addresses in a proxy's header that are looked at, from the right.
+  static let forwardedHops = 16
+  /// Bytes of a challenge's name, and of what its file holds: RFC 8555 has 43 and some 90.
+  static let acmeTokenBytes = 128
+  static let acmeFileBytes = 4096
+  /// Bytes of the file with the certificate's chain, and of its key's.
+  static let certificateBytes = 256 << 10
   /// Connections that wait to be taken.
   static let backlog: Int32 = 128
   /// Seconds that open connections have to end by themselves at a stop.

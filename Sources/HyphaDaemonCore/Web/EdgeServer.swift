@@ -4,6 +4,7 @@ public import Logging
 public import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import NIOWebSocket
 
 /// Listens for other nodes and for browsers: HTTP with WebSocket, or plain TCP.
@@ -17,10 +18,13 @@ public final class EdgeServer: Sendable {
 
   private let channel: any Channel
   private let limiter: ConnectionLimiter
+  /// It serves over TLS.
+  public let isTLS: Bool
 
-  private init(_ channel: any Channel, _ limiter: ConnectionLimiter) {
+  private init(_ channel: any Channel, _ limiter: ConnectionLimiter, isTLS: Bool) {
     self.channel = channel
     self.limiter = limiter
+    self.isTLS = isTLS
   }
 
   /// Where it listens, with the port that the system chose.
@@ -36,12 +40,21 @@ public final class EdgeServer: Sendable {
   /// - Parameters:
   ///   - limiter: shared by all servers of a node.
   ///   - web: the web client's files, if they are there.
+  ///   - policy: shared by all servers of a node, too.
+  ///   - certificates: serve over TLS, each connection with the certificate of its time.
   public static func http(
     at place: Place, group: any EventLoopGroup, limiter: ConnectionLimiter, delegate: any EdgeDelegate,
-    web: WebFiles? = nil, logger: Logger
+    web: WebFiles? = nil, policy: EdgePolicy = EdgePolicy(), certificates: CertificateStore? = nil,
+    logger: Logger
   ) async throws(EdgeServerError) -> EdgeServer {
-    try await start(place, group, limiter) { channel in
-      try HTTPEdge.prepare(channel, delegate: delegate, web: web, logger: logger)
+    let edge = HTTPEdge(
+      delegate: delegate, web: web, policy: policy, limiter: limiter, isTLS: certificates != nil,
+      logger: logger)
+    return try await start(place, group, limiter, policy, isTLS: certificates != nil) { channel in
+      if let certificates {
+        try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: certificates.context))
+      }
+      try edge.prepare(channel)
     }
   }
 
@@ -50,9 +63,10 @@ public final class EdgeServer: Sendable {
     at place: Place, group: any EventLoopGroup, limiter: ConnectionLimiter, delegate: any EdgeDelegate,
     logger: Logger
   ) async throws(EdgeServerError) -> EdgeServer {
-    try await start(place, group, limiter) { channel in
+    try await start(place, group, limiter, EdgePolicy()) { channel in
       let request = ReplicationRequest(
-        target: .hypha, kind: .tcp, remoteAddress: HTTPEdge.remoteAddress(channel))
+        target: .hypha, kind: .tcp,
+        remoteAddress: IPAddress(channel.remoteAddress).map { "\($0)" } ?? "local")
       let transport = ReplicationTransport(
         channel: channel, direction: .incoming, kind: .tcp, target: .hypha,
         remoteAddress: request.remoteAddress)
@@ -82,8 +96,8 @@ public final class EdgeServer: Sendable {
   }
 
   private static func start(
-    _ place: Place, _ group: any EventLoopGroup, _ limiter: ConnectionLimiter,
-    _ prepare: @escaping @Sendable (any Channel) throws -> Void
+    _ place: Place, _ group: any EventLoopGroup, _ limiter: ConnectionLimiter, _ policy: EdgePolicy,
+    isTLS: Bool = false, _ prepare: @escaping @Sendable (any Channel) throws -> Void
   ) async throws(EdgeServerError) -> EdgeServer {
     let bootstrap = ServerBootstrap(group: group)
       .serverChannelOption(.backlog, value: EdgeLimits.backlog)
@@ -91,7 +105,8 @@ public final class EdgeServer: Sendable {
       .childChannelOption(.socketOption(.so_keepalive), value: 1)
       .childChannelOption(.recvAllocator, value: Network.receiveAllocator)
       .childChannelInitializer { channel in
-        guard limiter.admit(channel) else { return channel.close() }
+        let isProxy = policy.isTrustedProxy(channel.remoteAddress)
+        guard limiter.admit(channel, isProxy: isProxy) else { return channel.close() }
         return channel.eventLoop.makeCompletedFuture {
           if channel.remoteAddress?.ipAddress != nil {
             try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -102,9 +117,11 @@ public final class EdgeServer: Sendable {
     do {
       switch place {
       case .address(let address):
-        return EdgeServer(try await bootstrap.bind(host: address.host, port: address.port).get(), limiter)
+        return EdgeServer(
+          try await bootstrap.bind(host: address.host, port: address.port).get(), limiter, isTLS: isTLS)
       case .inherited(let descriptor):
-        return EdgeServer(try await bootstrap.withBoundSocket(descriptor).get(), limiter)
+        return EdgeServer(
+          try await bootstrap.withBoundSocket(descriptor).get(), limiter, isTLS: isTLS)
       }
     } catch {
       let name =
@@ -126,15 +143,24 @@ public struct EdgeServerError: Error, Equatable, Sendable, CustomStringConvertib
 }
 
 /// One HTTP connection, up to its upgrade.
-enum HTTPEdge {
-  static func prepare(
-    _ channel: any Channel, delegate: any EdgeDelegate, web: WebFiles?, logger: Logger
-  ) throws {
-    let handler = HTTPEdgeHandler(delegate, web: web)
+struct HTTPEdge: Sendable {
+  static let tooMany = "There are too many connections from your address: close some, or try again later."
+
+  let delegate: any EdgeDelegate
+  /// The web client; without, a plain page stands in its place.
+  let web: WebFiles?
+  let policy: EdgePolicy
+  let limiter: ConnectionLimiter
+  /// The connection is one over TLS.
+  let isTLS: Bool
+  let logger: Logger
+
+  func prepare(_ channel: any Channel) throws {
+    let handler = HTTPEdgeHandler(self)
     try channel.pipeline.syncOperations.configureHTTPServerPipeline(
       withPipeliningAssistance: true,
       withServerUpgrade: (
-        upgraders: [StreamServerUpgrader(delegate, logger)],
+        upgraders: [StreamServerUpgrader(self)],
         completionHandler: { context in
           // Without it the connection's deadline would go on; there always is one.
           guard let handler = try? context.pipeline.syncOperations.context(handlerType: HTTPEdgeHandler.self)
@@ -145,7 +171,7 @@ enum HTTPEdge {
         }
       ),
       withErrorHandling: true, withOutboundHeaderValidation: true, withEncoderConfiguration: .init(),
-      withDecoderLimitConfiguration: decoderLimits)
+      withDecoderLimitConfiguration: Self.decoderLimits)
     try channel.pipeline.syncOperations.addHandler(handler)
   }
 
@@ -158,15 +184,31 @@ enum HTTPEdge {
     return limits
   }
 
-  /// Host of the other end; `local` for a Unix socket.
-  static func remoteAddress(_ channel: any Channel) -> String {
-    channel.remoteAddress?.ipAddress ?? "local"
-  }
-
   /// What a request's path asks for, if it is one to upgrade.
   static func target(_ uri: String) -> ReplicationTarget? {
     uri.isEmpty || uri == "/" || uri.utf8.count > EdgeLimits.pathBytes
       ? nil : ReplicationURL.target(path: uri)
+  }
+
+  /// What another node is told that may not connect, whatever it wants; `nil`: it may.
+  fileprivate func refusal(_ channel: any Channel, _ origin: ClientOrigin) -> UpgradeRefusal? {
+    // On the machine itself nobody listens in: other nodes on it, which have no certificate to check, connect so.
+    if policy.current.httpsPort != nil, !origin.isSecure, !origin.isLoopback {
+      return UpgradeRefusal(status: 403, reason: "This node is reached over TLS only: use wss://.")
+    }
+    if origin.isForwarded, !limiter.assign(channel, to: origin.address) {
+      return UpgradeRefusal(status: 429, reason: Self.tooMany)
+    }
+    return nil
+  }
+
+  fileprivate var kind: ReplicationTransport.Kind { isTLS ? .wss : .ws }
+
+  fileprivate func transport(
+    _ channel: any Channel, _ target: ReplicationTarget, _ origin: ClientOrigin
+  ) -> ReplicationTransport {
+    ReplicationTransport(
+      channel: channel, direction: .incoming, kind: kind, target: target, remoteAddress: origin.name)
   }
 }
 
@@ -178,25 +220,26 @@ struct UpgradeRefusal: Error {
 
 /// The check and the headers of a WebSocket upgrade are NIO's; what comes after it is ours.
 private struct StreamServerUpgrader: HTTPServerProtocolUpgrader, Sendable {
-  private let delegate: any EdgeDelegate
-  private let logger: Logger
+  private let edge: HTTPEdge
   private let webSocket: NIOWebSocketServerUpgrader
 
-  init(_ delegate: any EdgeDelegate, _ logger: Logger) {
-    self.delegate = delegate
-    self.logger = logger
+  init(_ edge: HTTPEdge) {
+    self.edge = edge
     webSocket = NIOWebSocketServerUpgrader(
       shouldUpgrade: { channel, head in
         guard let target = HTTPEdge.target(head.uri) else {
           return channel.eventLoop.makeFailedFuture(
             UpgradeRefusal(status: 404, reason: "There is nothing here."))
         }
+        let origin = edge.policy.origin(channel, isTLS: edge.isTLS, head.headers)
+        if let refusal = edge.refusal(channel, origin) {
+          return channel.eventLoop.makeFailedFuture(refusal)
+        }
         // Asked once the setup code has come.
         if case .signUp = target { return channel.eventLoop.makeSucceededFuture(HTTPHeaders()) }
-        let request = ReplicationRequest(
-          target: target, kind: .ws, remoteAddress: HTTPEdge.remoteAddress(channel))
+        let request = ReplicationRequest(target: target, kind: edge.kind, remoteAddress: origin.name)
         return channel.eventLoop.makeFutureWithTask {
-          switch await delegate.admit(request) {
+          switch await edge.delegate.admit(request) {
           case .accept: return HTTPHeaders()
           case .refuse(let status, let reason): throw UpgradeRefusal(status: status, reason: reason)
           }
@@ -222,32 +265,23 @@ private struct StreamServerUpgrader: HTTPServerProtocolUpgrader, Sendable {
     let channel = context.channel
     return context.eventLoop.makeCompletedFuture {
       let target = HTTPEdge.target(upgradeRequest.uri) ?? .hypha
+      let origin = edge.policy.origin(channel, isTLS: edge.isTLS, upgradeRequest.headers)
       if case .signUp = target {
-        try SignUpSession.begin(channel, target, delegate, logger)
+        try SignUpSession.begin(channel, target, origin, edge)
         return
       }
-      let transport = HTTPEdge.transport(channel, target)
+      let transport = edge.transport(channel, target, origin)
       try channel.pipeline.syncOperations.addHandler(WebSocketHandler(.server, transport: transport))
-      let delegate = delegate
+      let delegate = edge.delegate
       Task { await delegate.attach(transport) }
     }
-  }
-}
-
-extension HTTPEdge {
-  fileprivate static func transport(_ channel: any Channel, _ target: ReplicationTarget)
-    -> ReplicationTransport
-  {
-    ReplicationTransport(
-      channel: channel, direction: .incoming, kind: .ws, target: target, remoteAddress: remoteAddress(channel)
-    )
   }
 }
 
 /// The beginning of a sign-up: the setup code in a text frame, and the answer.
 private enum SignUpSession {
   static func begin(
-    _ channel: any Channel, _ target: ReplicationTarget, _ delegate: any EdgeDelegate, _ logger: Logger
+    _ channel: any Channel, _ target: ReplicationTarget, _ origin: ClientOrigin, _ edge: HTTPEdge
   ) throws {
     var session: WebSocketHandler?
     let handler = WebSocketHandler(.server) { result in
@@ -257,7 +291,7 @@ private enum SignUpSession {
       else {
         return handler.refuse(CloseReason(.refused, "The first frame is not {\"setupCode\":\"…\"}."))
       }
-      decide(channel, target, request.setupCode, handler, delegate, logger)
+      decide(channel, target, request.setupCode, handler, origin, edge)
     }
     session = handler
     try channel.pipeline.syncOperations.addHandler(handler)
@@ -265,20 +299,21 @@ private enum SignUpSession {
 
   private static func decide(
     _ channel: any Channel, _ target: ReplicationTarget, _ code: Secret, _ handler: WebSocketHandler,
-    _ delegate: any EdgeDelegate, _ logger: Logger
+    _ origin: ClientOrigin, _ edge: HTTPEdge
   ) {
     let request = ReplicationRequest(
-      target: target, setupCode: code, kind: .ws, remoteAddress: HTTPEdge.remoteAddress(channel))
+      target: target, setupCode: code, kind: edge.kind, remoteAddress: origin.name)
+    let delegate = edge.delegate
     channel.eventLoop.makeFutureWithTask { await delegate.admit(request) }.assumeIsolated().whenSuccess {
       admission in
       switch admission {
       case .refuse(_, let reason):
-        logger.notice(
+        edge.logger.notice(
           "Sign-up refused", metadata: ["peer": "\(request.remoteAddress)", "reason": "\(reason)"])
         handler.refuse(CloseReason(.refused, reason))
       case .accept:
         handler.send(text: ByteBuffer(string: "{\"accepted\":true}"))
-        let transport = HTTPEdge.transport(channel, target)
+        let transport = edge.transport(channel, target, origin)
         handler.open(transport)
         Task { await delegate.attach(transport) }
       }

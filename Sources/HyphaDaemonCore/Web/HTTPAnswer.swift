@@ -24,13 +24,19 @@ struct HTTPAnswer: Sendable {
     ),
   ]
 
+  /// For a year, browsers come back over TLS only (RFC 6797).
+  static let strictTransport = (name: "Strict-Transport-Security", value: "max-age=31536000")
+
   /// All of its headers.
-  func head(close: Bool) -> HTTPResponseHead {
+  ///
+  /// - Parameter isSecure: the request came over TLS.
+  func head(close: Bool, isSecure: Bool = false) -> HTTPResponseHead {
     var head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
     if status != .notModified { head.headers.add(name: "Content-Length", value: "\(body.readableBytes)") }
     for (name, value) in Self.defaults where !headers.contains(name: name) {
       head.headers.add(name: name, value: value)
     }
+    if isSecure { head.headers.add(name: Self.strictTransport.name, value: Self.strictTransport.value) }
     head.headers.add(name: "Connection", value: close ? "close" : "keep-alive")
     return head
   }
@@ -72,7 +78,8 @@ enum HTTPConditions {
 }
 
 extension Substring {
-  fileprivate func trimmingSpaces() -> Substring {
+  /// Without the spaces and tabs around it.
+  func trimmingSpaces() -> Substring {
     var text = self
     while text.first == " " || text.first == "\t" { text.removeFirst() }
     while text.last == " " || text.last == "\t" { text.removeLast() }

@@ -1,5 +1,6 @@
 import NIOCore
 import NIOHTTP1
+import NIOPosix
 import NIOWebSocket
 
 /// Answers the requests of one HTTP connection that are not upgraded, one after the other.
@@ -7,8 +8,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTPServerRequestPart
   typealias OutboundOut = HTTPServerResponsePart
 
-  private let delegate: any EdgeDelegate
-  private let web: WebFiles?
+  private let edge: HTTPEdge
   private var head: HTTPRequestHead?
   private var bodyBytes = 0
   /// How to answer the request to upgrade that comes next.
@@ -16,10 +16,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   private var deadline: Scheduled<Void>?
   private var closing = false
 
-  /// - Parameter web: the web client; without, a plain page stands in its place.
-  init(_ delegate: any EdgeDelegate, web: WebFiles?) {
-    self.delegate = delegate
-    self.web = web
+  init(_ edge: HTTPEdge) {
+    self.edge = edge
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
@@ -56,7 +54,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       bodyBytes += bytes.readableBytes
       guard bodyBytes > EdgeLimits.bodyBytes, let head else { return }
       closing = true
-      write(.text(.payloadTooLarge, "The request is too large."), to: head, context)
+      write(
+        .text(.payloadTooLarge, "The request is too large."), to: head, isSecure: edge.isTLS, context)
     case .end:
       guard let head else { return }
       self.head = nil
@@ -65,18 +64,26 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
-    if let response = immediate(head) {
-      return write(response, to: head, context)
+    let rules = edge.policy.current
+    let origin = edge.policy.origin(context.channel, isTLS: edge.isTLS, head.headers)
+    if let response = immediate(head, rules, origin, context.channel) {
+      return write(response, to: head, isSecure: origin.isSecure, context)
     }
-    let delegate = delegate
+    let delegate = edge.delegate
     let route = Self.path(head.uri)
     let headers = head.headers
-    context.eventLoop.makeFutureWithTask { await Self.response(route, headers, delegate) }.assumeIsolated()
-      .whenSuccess { [self] response in write(response, to: head, context) }
+    let token = ACMEFolder.token(route)
+    context.eventLoop.makeFutureWithTask {
+      if let token { return await Self.challenge(token, in: rules.acmeFolder) }
+      return await Self.response(route, headers, delegate)
+    }.assumeIsolated()
+      .whenSuccess { [self] response in write(response, to: head, isSecure: origin.isSecure, context) }
   }
 
-  /// The answers that the node need not be asked for.
-  private func immediate(_ head: HTTPRequestHead) -> HTTPAnswer? {
+  /// The answers that neither node nor disk need be asked for.
+  private func immediate(
+    _ head: HTTPRequestHead, _ rules: EdgePolicy.Rules, _ origin: ClientOrigin, _ channel: any Channel
+  ) -> HTTPAnswer? {
     if let refusal {
       self.refusal = nil
       return refusal
@@ -90,9 +97,15 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     guard head.uri.utf8.count <= EdgeLimits.pathBytes else {
       return .text(.uriTooLong, "The path is too long.")
     }
+    if origin.isForwarded, !edge.limiter.assign(channel, to: origin.address) {
+      closing = true
+      return .text(.tooManyRequests, HTTPEdge.tooMany)
+    }
     let path = Self.path(head.uri)
     let upgrades = HTTPEdge.target(head.uri) != nil
-    guard Self.routes.contains(path) || upgrades || web?.has(path) == true else {
+    let isChallenge = !rules.acmeFolder.isEmpty && ACMEFolder.token(path) != nil
+    if !isChallenge, let answer = rules.redirect(head, path: path, origin) { return answer }
+    guard Self.routes.contains(path) || upgrades || isChallenge || edge.web?.has(path) == true else {
       return .text(.notFound, "There is nothing here.")
     }
     guard head.method == .GET || head.method == .HEAD else {
@@ -100,7 +113,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       response.headers.add(name: "Allow", value: "GET, HEAD")
       return response
     }
-    if let file = web?.answer(path, head.headers) { return file }
+    if isChallenge { return nil }
+    if let file = edge.web?.answer(path, head.headers) { return file }
     guard upgrades else { return nil }
     var response = HTTPAnswer.text(.upgradeRequired, "This is for other nodes, over WebSocket.")
     response.headers.add(name: "Upgrade", value: "websocket")
@@ -113,6 +127,13 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
 
   private static func path(_ uri: String) -> String {
     String(uri.prefix { $0 != "?" })
+  }
+
+  private static func challenge(_ token: String, in folder: String) async -> HTTPAnswer {
+    let bytes = try? await NIOThreadPool.singleton.runIfActive { ACMEFolder.read(token, in: folder) }
+    guard let bytes else { return .text(.notFound, "There is no such challenge.") }
+    return HTTPAnswer(
+      status: .ok, headers: ["Content-Type": "application/octet-stream"], body: ByteBuffer(bytes: bytes))
   }
 
   private static func response(
@@ -163,11 +184,13 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     """
 
-  private func write(_ answer: HTTPAnswer, to request: HTTPRequestHead, _ context: ChannelHandlerContext) {
+  private func write(
+    _ answer: HTTPAnswer, to request: HTTPRequestHead, isSecure: Bool, _ context: ChannelHandlerContext
+  ) {
     guard context.channel.isActive else { return }
     MetricsNames.countAnswer(answer.status.code)
     if !request.isKeepAlive { closing = true }
-    context.write(wrapOutboundOut(.head(answer.head(close: closing))), promise: nil)
+    context.write(wrapOutboundOut(.head(answer.head(close: closing, isSecure: isSecure))), promise: nil)
     if request.method != .HEAD, answer.body.readableBytes > 0 {
       context.write(wrapOutboundOut(.body(.byteBuffer(answer.body))), promise: nil)
     }
