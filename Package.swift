@@ -27,6 +27,7 @@ let package = Package(
   targets: [
     .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
     .systemLibrary(name: "CSystemd", pkgConfig: "libsystemd", providers: [.apt(["libsystemd-dev"])]),
+    .systemLibrary(name: "CTimex"),
     .target(name: "CWipe"),
     .target(name: "Hypercore", dependencies: ["CSodium"], swiftSettings: swiftSettings),
     .target(name: "Hyperdb", dependencies: ["Hypercore", "CSodium"], swiftSettings: swiftSettings),
@@ -56,7 +57,7 @@ let package = Package(
     .executableTarget(
       name: "hyphactl",
       dependencies: [
-        "HyphaControlAPI",
+        "CTimex", "HyphaControlAPI",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: swiftSettings),

@@ -50,6 +50,7 @@ public protocol ControlService: Sendable {
   /// Returns once the keys are gone from the disk.
   func signOut() async throws(ControlError) -> NodeSignOut.Result
   func setupCode(_ params: SetupCodeShow.Params) async throws(ControlError) -> SetupCodeShow.Result
+  func doctor() async throws(ControlError) -> NodeDoctor.Result
   func auditWeb(_ params: WebAudit.Params) async throws(ControlError) -> WebAudit.Result
   /// Returns once the post is durable.
   func createPost(_ params: PostsCreate.Params) async throws(ControlError) -> PostsCreate.Result

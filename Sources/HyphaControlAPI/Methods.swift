@@ -32,7 +32,7 @@ public let controlMethods: [any ControlMethod.Type] = [
   ConnectionsAdd.self,
   ConnectionsRemove.self,
   ConnectionsList.self,
-  WebAudit.self,
+  WebAudit.self, NodeDoctor.self,
   EventsSubscribe.self,
   EventsUnsubscribe.self,
 ]

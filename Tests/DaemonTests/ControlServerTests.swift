@@ -54,6 +54,10 @@ final class FakeService: ControlService {
   func initialise(_: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result {
     throw ControlError(.alreadyInitialised, "it holds one")
   }
+  func doctor() async throws(ControlError) -> NodeDoctor.Result {
+    NodeDoctor.Result(checks: [])
+  }
+
   func auditWeb(_: WebAudit.Params) async throws(ControlError) -> WebAudit.Result {
     .init(url: "https://example.org/", installedVersion: "1", servedVersion: "1", files: 0, differences: [])
   }

@@ -63,7 +63,7 @@ extension Node {
     logRoom()
   }
 
-  private var roomAdvice: String {
+  var roomAdvice: String {
     "Free \(settings.storage.reserveBytes >> 20) MiB, or lower reserve_bytes in [storage]."
   }
 

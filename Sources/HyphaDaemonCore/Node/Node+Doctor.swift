@@ -1,0 +1,199 @@
+import Glibc
+import Hypercore
+import Hypha
+public import HyphaControlAPI
+
+/// Looks at the node's own set-up as somebody would who was asked why it does not work.
+extension Node {
+  private typealias Check = NodeDoctor.Check
+
+  public func doctor() async throws(ControlError) -> NodeDoctor.Result {
+    lookAtRoom()
+    let status = try info()
+    var checks = [hyphaCheck(status), diskCheck(), folderCheck()]
+    if let check = requestsCheck() { checks.append(check) }
+    checks.append(webClientCheck())
+    checks.append(await webAddressCheck())
+    checks.append(await domainCheck())
+    checks.append(await peersCheck(status))
+    return NodeDoctor.Result(checks: checks)
+  }
+
+  private func hyphaCheck(_ status: NodeInfo) -> Check {
+    if let reason = status.notReady {
+      return Check(
+        "hypha", .problem, reason,
+        advice: record == nil
+          ? "Make one with “hyphactl init”, claim this node from your own with “hyphactl connect”, or open its web "
+            + "address with the link of “hyphactl setup-code”." : nil)
+    }
+    let count = status.feeds.count == 1 ? "1 feed" : "\(status.feeds.count) feeds"
+    switch status.role {
+    case .revoked:
+      return Check(
+        "hypha", .problem, "This device was revoked: what it writes counts no longer.",
+        advice: "To have it let in anew, “hyphactl sign-out” and then “hyphactl sign-in”.")
+    case .origin where !status.canPost || record?.catchesUp == true,
+      .authorised where !status.canPost:
+      return Check(
+        "hypha", .warning, "This node may not post before it has got back what it wrote before.",
+        advice: "Connect it to a node that holds its feed: “hyphactl connect”.")
+    case .reader:
+      let request = status.request.map { " Its request to be let in is \($0.state.rawValue)." } ?? ""
+      return Check(
+        "hypha", .warning, "This node reads only.\(request)",
+        advice: status.request?.state == .pending
+          ? "Answer it on a device that may post: “hyphactl requests”."
+          : "To post from here, “hyphactl sign-in”.")
+    default:
+      return Check(
+        "hypha", .good, "\(status.canPost ? "May post" : "Keeps the hypha for your devices"); \(count).")
+    }
+  }
+
+  private func diskCheck() -> Check {
+    let free = room.freeBytes.map { "\($0 >> 20) MiB free" } ?? "free room unknown"
+    switch room.state {
+    case .low:
+      return Check(
+        "disk", .problem, "The disk is full (\(free)): nothing is posted or fetched.", advice: roomAdvice)
+    case .quotaReached:
+      return Check(
+        "disk", .warning, "Other writers' feeds have reached their quota: no more of them is fetched.",
+        advice: "Raise quota_bytes in [storage].")
+    case .enough where room.freeBytes.map { $0 < 4 * settings.storage.reserveBytes } ?? false:
+      return Check(
+        "disk", .warning, "Little room is left (\(free)).",
+        advice: "With less than \(settings.storage.reserveBytes >> 20) MiB nothing is posted or fetched.")
+    case .enough:
+      return Check("disk", room.freeBytes == nil ? .unknown : .good, "\(free).")
+    }
+  }
+
+  /// Others must not be able to look into the state folder.
+  private func folderCheck() -> Check {
+    let path = files.folder.path
+    for name in [path, "\(path)/secrets", "\(path)/secrets/writer", "\(path)/secrets/channel"] {
+      var status = stat()
+      guard lstat(name, &status) == 0 else { continue }
+      guard status.st_mode & 0o077 == 0 else {
+        return Check(
+          "secrets", .problem, "Others on this machine may look into \(name).",
+          advice: "chmod go= \(name); if others may have looked, revoke this device and sign in anew.")
+      }
+      guard status.st_uid == geteuid() else {
+        return Check(
+          "secrets", .problem, "\(name) belongs to another user (\(status.st_uid)).",
+          advice: "chown -R hypha:hypha \(path), if hyphad runs as hypha.")
+      }
+    }
+    let sealed = !settings.node.secretsCredential.isEmpty
+    return Check("secrets", .good, sealed ? "Private, and sealed under a credential." : "Private.")
+  }
+
+  private func requestsCheck() -> Check? {
+    guard let membership, membership.canOpen else { return nil }
+    let pending = membership.requests(now: Self.now().milliseconds).filter { $0.state == .pending }
+    guard !pending.isEmpty else { return nil }
+    return Check(
+      "requests", .warning,
+      pending.count == 1 ? "A device asks to be let in." : "\(pending.count) devices ask to be let in.",
+      advice: "“hyphactl requests” shows them.")
+  }
+
+  private func webClientCheck() -> Check {
+    do throws(WebFiles.Failure) {
+      let files = try WebFiles(folder: settings.http.webFolder)
+      return Check("page", .good, "The web client \(files.version) is as it was built.")
+    } catch {
+      return Check(
+        "page", .problem, "The web client is not served: \(error.context).",
+        advice: "Install the package hyphad anew.")
+    }
+  }
+
+  /// Asks itself over its own web address.
+  private func webAddressCheck() async -> Check {
+    guard let connector, let address = ownAddress else {
+      return Check("web", .unknown, "The web address was handed over by systemd, so it is not known here.")
+    }
+    do throws(LookupError) {
+      let answer = try await HTTPFetch(connector).get(
+        "/healthz", of: address, limit: ReplicationLimits.wellKnownBytes)
+      return Check("web", .good, "\(address.address(of: "/")) answers (\(answer.status)).")
+    } catch {
+      return Check(
+        "web", .problem, "The web address does not answer. \(error.context)",
+        advice: "See what else uses the port: ss -ltnp.")
+    }
+  }
+
+  /// Where this machine itself finds the web address.
+  private var ownAddress: HyphaAddress? {
+    let address = settings.http.address
+    guard address.port > 0 else { return nil }
+    let isEverywhere = address.host == "0.0.0.0" || address.host == "::"
+    guard isEverywhere || address.host.hasPrefix("127.") || ["::1", "localhost"].contains(address.host) else {
+      return nil
+    }
+    let host =
+      address.host == "0.0.0.0"
+      ? "127.0.0.1" : address.host == "::" || address.host == "::1" ? "[::1]" : address.host
+    do throws(LookupError) { return try HyphaAddress("http://\(host):\(address.port)") } catch { return nil }
+  }
+
+  /// Asks the domain which hypha it has, as a new device would.
+  private func domainCheck() async -> Check {
+    guard let name = record?.domain ?? domain else {
+      return Check(
+        "domain", .unknown, "No domain is set, so nobody finds this hypha by one.",
+        advice: "Set domain in [node] if it has one.")
+    }
+    guard let connector, let key = record?.publicKey else {
+      return Check("domain", .unknown, "\(name) is asked once this node has a hypha.")
+    }
+    do throws(LookupError) {
+      // Asked anew: what was remembered says nothing of now.
+      let found = try await WellKnownLookup(connector).key(of: HyphaAddress(name))
+      guard found == key else {
+        return Check(
+          "domain", .problem, "\(name) has another hypha, dat://\(found.hex).",
+          advice: "See to which machine the name leads, and which node answers there.")
+      }
+      return Check("domain", .good, "\(name) leads to this hypha.")
+    } catch {
+      return Check(
+        "domain", .problem, "New devices do not find the hypha at \(name). \(error.context)",
+        advice:
+          "The name must lead to an always-on node of the hypha that is reached at port 443, with a certificate "
+          + "for it.")
+    }
+  }
+
+  private func peersCheck(_ status: NodeInfo) async -> Check {
+    let kept = await outgoing?.statuses ?? []
+    if let failed = kept.first(where: { $0.state == .waiting }) {
+      return Check(
+        "peers", .problem,
+        "No connection to \(failed.url) (\(failed.failures) attempts): \(failed.lastError ?? "no reason known").",
+        advice: "It is tried again and again; if it is gone for good, “hyphactl disconnect \(failed.url)”.")
+    }
+    guard status.peers > 0 else {
+      return Check(
+        "peers", record == nil ? .unknown : .warning,
+        "No other node is connected: what is here is nowhere else now.",
+        advice: status.role == .alwaysOn || record == nil
+          ? nil : "“hyphactl connect” connects this node to an always-on node.")
+    }
+    let lonely = status.feeds.filter { $0.length > 0 && $0.fullyHeldBy == 0 }
+    guard lonely.isEmpty else {
+      return Check(
+        "peers", .warning, "Of \(lonely.count) of \(status.feeds.count) feeds, no connected node holds all.",
+        advice: "“hyphactl wait --synced” waits until one does.")
+    }
+    return Check(
+      "peers", .good,
+      "\(status.peers == 1 ? "1 node is" : "\(status.peers) nodes are") connected, and all is held elsewhere, too."
+    )
+  }
+}
