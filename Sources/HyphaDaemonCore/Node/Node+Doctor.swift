@@ -14,6 +14,7 @@ extension Node {
     if let check = requestsCheck() { checks.append(check) }
     checks.append(webClientCheck())
     checks.append(await webAddressCheck())
+    if let check = certificateCheck() { checks.append(check) }
     checks.append(await domainCheck())
     checks.append(await peersCheck(status))
     return NodeDoctor.Result(checks: checks)
@@ -115,7 +116,7 @@ extension Node {
   /// Asks itself over its own web address.
   private func webAddressCheck() async -> Check {
     guard let connector, let address = ownAddress else {
-      return Check("web", .unknown, "The web address was handed over by systemd, so it is not known here.")
+      return Check("web", .unknown, "The web address is not one that this machine can ask by itself.")
     }
     do throws(LookupError) {
       let answer = try await HTTPFetch(connector).get(
@@ -128,18 +129,35 @@ extension Node {
     }
   }
 
-  /// Where this machine itself finds the web address.
+  /// Where this machine itself finds the plain web address, if that is not for another address of it alone.
   private var ownAddress: HyphaAddress? {
-    let address = settings.http.address
-    guard address.port > 0 else { return nil }
-    let isEverywhere = address.host == "0.0.0.0" || address.host == "::"
-    guard isEverywhere || address.host.hasPrefix("127.") || ["::1", "localhost"].contains(address.host) else {
-      return nil
+    guard let port = web.httpPort else { return nil }
+    let host = settings.http.address.host
+    let own = ["0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"][host] ?? host
+    guard own.hasPrefix("127.") || own == "[::1]" || own == "localhost" else { return nil }
+    do throws(LookupError) { return try HyphaAddress("http://\(own):\(port)") } catch { return nil }
+  }
+
+  private func certificateCheck() -> Check? {
+    guard let certificates = web.https?.certificates else { return nil }
+    let days = (certificates.expires.milliseconds - Self.now().milliseconds) / 86_400_000
+    let names = certificates.names.joined(separator: ", ")
+    if let domain = record?.domain ?? domain, domain != "localhost", !certificates.isFor(domain) {
+      return Check(
+        "certificate", .problem, "The certificate is for \(names), not for \(domain).",
+        advice: "Get one for \(domain), and set certificate and key in [https].")
     }
-    let host =
-      address.host == "0.0.0.0"
-      ? "127.0.0.1" : address.host == "::" || address.host == "::1" ? "[::1]" : address.host
-    do throws(LookupError) { return try HyphaAddress("http://\(host):\(address.port)") } catch { return nil }
+    guard days >= 0 else {
+      return Check(
+        "certificate", .problem, "The certificate ended on \(certificates.expires).",
+        advice: "Renew it, and then “systemctl reload hyphad”.")
+    }
+    guard days > CertificateStore.warningDays else {
+      return Check(
+        "certificate", .warning, "The certificate ends in \(days) days.",
+        advice: "See why it was not renewed, for example with “certbot renew --dry-run”.")
+    }
+    return Check("certificate", .good, "For \(names), for \(days) days more.")
   }
 
   /// Asks the domain which hypha it has, as a new device would.

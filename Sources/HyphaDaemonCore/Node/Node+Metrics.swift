@@ -34,6 +34,9 @@ extension Node {
     if let free = storage.freeBytes { text.add(.gauge, "hypha_disk_free_bytes", Double(free)) }
     text.add(.gauge, "hypha_disk_reserve_bytes", Double(storage.reserveBytes))
     text.add(.gauge, "hypha_takes_blocks", storage.state == .enough ? 1 : 0)
+    if let expires = web.https?.certificates.expires {
+      text.add(.gauge, "hypha_certificate_expires_seconds", Double(expires.milliseconds) / 1000)
+    }
     text.add(.gauge, "process_start_time_seconds", Double(started.milliseconds) / 1000)
     ProcessFigures.write(to: &text)
     registry.write(to: &text)

@@ -31,6 +31,7 @@ enum MetricsNames {
     "hypha_disk_free_bytes": "Bytes free on the disk of the state folder.",
     "hypha_disk_reserve_bytes": "Bytes that are to stay free.",
     "hypha_takes_blocks": "0 if the disk is full or the quota reached, so that nothing is fetched.",
+    "hypha_certificate_expires_seconds": "When the certificate for HTTPS ends, in seconds since 1970.",
     "process_start_time_seconds": "When the process started, in seconds since 1970.",
     "process_resident_memory_bytes": "Bytes of memory in use.",
     "process_cpu_seconds_total": "Seconds of processor time used.",
