@@ -18,12 +18,18 @@ public struct Daemon: Sendable {
   private static let edgeThreads = 2
 
   let configuration: Configuration
+  private let file: String
   private let metrics: MetricsRegistry?
   let logger: Logger
 
-  /// - Parameter metrics: what the process counts with.
-  public init(_ configuration: Configuration, metrics: MetricsRegistry? = nil, logger: Logger) {
+  /// - Parameters:
+  ///   - file: where the configuration was read from, and is read again.
+  ///   - metrics: what the process counts with.
+  public init(
+    _ configuration: Configuration, file: String, metrics: MetricsRegistry? = nil, logger: Logger
+  ) {
     self.configuration = configuration
+    self.file = file
     self.metrics = metrics
     self.logger = logger
   }
@@ -33,7 +39,7 @@ public struct Daemon: Sendable {
   /// - Throws: what keeps it from starting, in one sentence that says what to do.
   public func run() async throws -> End {
     // Taken before anything else, so that a signal during start-up is not lost.
-    let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint)
+    let signals = await UnixSignalsSequence(trapping: .sigterm, .sigint, .sighup)
     if let limit = DescriptorLimit.raise() {
       logger.warning(
         "This process may open few files: a hypha with many devices needs more; raise LimitNOFILE",
@@ -63,7 +69,13 @@ public struct Daemon: Sendable {
     ServiceManager.ready(status: status)
     let watchdog = Self.keepWatchdog()
     let reminder = certificates.map { Self.remind($0) }
-    let end = await Self.untilEnd(signals, failures)
+    let (policy, store) = (servers.policy, servers.certificates)
+    let reload = Reload(file: file, status: status, logger: logger) { new in
+      policy.apply(new)
+      // One that is taken out of the settings is served until the next start.
+      if !new.https.certificate.isEmpty { store?.reload(new.https) }
+    }
+    let end = await Self.untilEnd(signals, failures, reload)
     watchdog?.cancel()
     reminder?.cancel()
     ServiceManager.stopping(status: "Finishing what was begun")
@@ -151,12 +163,15 @@ public struct Daemon: Sendable {
     }
   }
 
-  private static func untilEnd(_ signals: UnixSignalsSequence, _ failures: AsyncStream<NodeError>) async
-    -> End
-  {
+  private static func untilEnd(
+    _ signals: UnixSignalsSequence, _ failures: AsyncStream<NodeError>, _ reload: Reload
+  ) async -> End {
     await withTaskGroup(of: End?.self) { group in
       group.addTask {
-        for await _ in signals { return .signal }
+        for await signal in signals {
+          guard signal == .sighup else { return .signal }
+          reload()
+        }
         return nil
       }
       group.addTask {

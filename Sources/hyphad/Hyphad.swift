@@ -34,7 +34,8 @@ struct Hyphad: AsyncParsableCommand {
     // What nobody fetches is not counted.
     let metrics = configuration.metrics.address.map { _ in MetricsRegistry.bootstrap() }
     do {
-      if case .failure(let error) = try await Daemon(configuration, metrics: metrics, logger: logger).run() {
+      let daemon = Daemon(configuration, file: config, metrics: metrics, logger: logger)
+      if case .failure(let error) = try await daemon.run() {
         Self.end("hyphad: stopped because \(error)", status: EX_IOERR)
       }
     } catch {

@@ -239,10 +239,12 @@ final class TestNode {
   /// What `hyphad` logged.
   var log: String { daemon?.stderr ?? "" }
 
-  /// - Parameter settings: further tables of the configuration file.
-  init(settings: String = "") throws {
+  /// - Parameters:
+  ///   - settings: further tables of the configuration file.
+  ///   - port: another than a free one, such as 0 for one that the system chooses.
+  init(settings: String = "", port: Int? = nil) throws {
     folder = try TemporaryFolder()
-    port = try freePorts(1)[0]
+    self.port = try port ?? freePorts(1)[0]
     self.settings = settings
     try configure()
   }

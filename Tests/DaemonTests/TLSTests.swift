@@ -206,13 +206,13 @@ import Testing
     let port = try #require(server.address?.port)
     let url = try ReplicationURL("wss://localhost:\(port)")
     let transport = try await first.connector().connect(to: url)
-    #expect(node.transports.first?.kind == .wss)
     let sink = Sink(transport, on: Edge.group.next())
     func echoes(_ count: Int) async throws {
       transport.send([UInt8](repeating: 7, count: 1000))
       try await eventually("no echo") { sink.count == count * 1000 ? true : nil }
     }
     try await echoes(1)
+    #expect(node.transports.first?.kind == .wss)
 
     let before = store.expires
     for bad in [
