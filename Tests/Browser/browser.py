@@ -43,10 +43,12 @@ def descendants(process):
 
 
 class Chromium:
-    def __init__(self, size=LAPTOP, dark=False, keeps_nothing=False):
+    def __init__(self, size=LAPTOP, dark=False, keeps_nothing=False, trusts_all=False):
         self.size = size
         self.dark = dark
         self.keeps_nothing = keeps_nothing
+        # For certificates that tests make.
+        self.trusts_all = trusts_all
         self.profile = Path(tempfile.mkdtemp(prefix='hypha-browser-'))
         self.faults = []
         self.expected = EXPECTED
@@ -63,6 +65,8 @@ class Chromium:
             options.add_argument(f'--{argument}')
         if os.geteuid() == 0:
             options.add_argument('--no-sandbox')
+        if self.trusts_all:
+            options.add_argument('--ignore-certificate-errors')
         options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
         if self.keeps_nothing:
             # As a person sets it who wants sites to keep nothing: all storage is refused.

@@ -64,30 +64,42 @@ def free_port():
 class Node:
     """One hyphad with a folder and a port of its own. They stay the same when it is stopped and started again."""
 
-    def __init__(self, web=WEB, programs=PROGRAMS):
+    def __init__(self, web=WEB, programs=PROGRAMS, https=False):
         self.folder = Path(tempfile.mkdtemp(prefix='hypha-'))
         self.port = free_port()
         self.programs = programs
         self.socket = self.folder / 'control'
         self.process = None
         self.web = web
+        self.https_port = free_port() if https else None
         started.add(self)
 
     @property
     def url(self):
-        return f'http://localhost:{self.port}/'
+        return f'https://localhost:{self.https_port}/' if self.https_port else f'http://localhost:{self.port}/'
 
     def start(self):
         (self.folder / 'hyphad.toml').write_text(
             f'[node]\nstate_folder = "{self.folder}/state"\ndevice_name = "server"\n'
             f'[http]\naddress = "127.0.0.1:{self.port}"\nweb_folder = "{self.web}"\n'
-            f'[control]\nsocket = "{self.socket}"\n')
+            f'[control]\nsocket = "{self.socket}"\n' + self.https_settings())
         with open(self.folder / 'log', 'ab') as log:
             self.process = subprocess.Popen(
                 [self.programs / 'hyphad', '--config', self.folder / 'hyphad.toml'],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         until(f'hyphad answers; its log:\n{self.log()}', self.answers)
         return self
+
+    def https_settings(self):
+        if not self.https_port:
+            return ''
+        certificate, key = self.folder / 'certificate.pem', self.folder / 'key.pem'
+        if not certificate.exists():
+            subprocess.run(
+                ['openssl', 'req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes',
+                 '-days', '60', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost',
+                 '-keyout', key, '-out', certificate], check=True, capture_output=True)
+        return f'[https]\naddress = "127.0.0.1:{self.https_port}"\ncertificate = "{certificate}"\nkey = "{key}"\n'
 
     def answers(self):
         if self.process.poll() is not None:

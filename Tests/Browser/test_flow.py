@@ -17,6 +17,20 @@ class FlowTest(BrowserTest):
 
         self.walk(in_firefox, in_firefox)
 
+    def test_over_https(self):
+        server = self.new_node(https=True)
+        page = self.new_page(server.url, trusts_all=True).open()
+        page.set_up(server.setup_code())
+        page.wait_network('live')
+        page.compose('Encrypted')
+        until('the server has the post', lambda: server.texts() == ['Encrypted'])
+        self.assertEqual([peer['transport'] for peer in server.control('peers')['peers']], ['wss'])
+
+        # Whoever writes http:// comes to the same page.
+        reader = self.new_page(f'http://localhost:{server.port}/', trusts_all=True).open()
+        reader.wait_text('Encrypted')
+        self.assertEqual(reader.driver.current_url.split('#')[0], server.url)
+
     def walk(self, first, second):
         server = self.new_node()
 
