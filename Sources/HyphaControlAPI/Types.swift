@@ -28,9 +28,12 @@ public struct FeedInfo: Codable, Equatable, Sendable {
   public var heldBlocks: UInt64
   /// On how many other nodes, of those that are connected, every block is held.
   public var fullyHeldBy: Int
+  /// Addresses of these nodes; none from a daemon that does not say.
+  public var fullyHeldAt: [String]?
 
   public init(
-    key: String, writable: Bool, length: UInt64, byteLength: UInt64, heldBlocks: UInt64, fullyHeldBy: Int
+    key: String, writable: Bool, length: UInt64, byteLength: UInt64, heldBlocks: UInt64, fullyHeldBy: Int,
+    fullyHeldAt: [String]? = nil
   ) {
     self.key = key
     self.writable = writable
@@ -38,6 +41,7 @@ public struct FeedInfo: Codable, Equatable, Sendable {
     self.byteLength = byteLength
     self.heldBlocks = heldBlocks
     self.fullyHeldBy = fullyHeldBy
+    self.fullyHeldAt = fullyHeldAt
   }
 }
 

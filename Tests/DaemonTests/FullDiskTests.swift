@@ -5,15 +5,16 @@ import Testing
 /// A disk without room: what is there stays, is served, and grows again once there is room.
 @Suite(
   "A disk that is full", .fewAtOnce, .timeLimit(.minutes(15)),
-  .enabled(if: SmallDisk.isAllowed, "this system lets the user mount no file system"))
+  .enabled(if: OwnMounts.isAllowed, "this system lets the user mount no file system"))
 struct FullDiskTests {
   private static let reserve = "[storage]\nreserve_bytes = 16777216"
 
-  private func node(megabytes: Int, files: Int = 0, settings: String = reserve) async throws -> TestNode {
-    let node = try TestNode(settings: settings)
-    node.disk = try await SmallDisk(at: node.statePath, megabytes: megabytes, files: files)
+  private func node(megabytes: Int, files: Int = 0) async throws -> (TestNode, SmallDisk) {
+    let node = try TestNode(settings: Self.reserve)
+    let disk = try await SmallDisk(at: node.statePath, megabytes: megabytes, files: files)
+    node.mounts = disk.mounts
     try await node.start()
-    return node
+    return (node, disk)
   }
 
   private func origin(_ node: TestNode) throws {
@@ -37,11 +38,11 @@ struct FullDiskTests {
   }
 
   @Test func postingIsRefusedAndGoesOnOnceThereIsRoom() async throws {
-    let node = try await node(megabytes: 64)
+    let (node, disk) = try await node(megabytes: 64)
     try origin(node)
     #expect(try await node.ctl("post", "before").status == 0)
     let pid = node.daemon?.pid
-    try node.disk?.fill(leaving: 8 << 20)
+    try disk.fill(leaving: 8 << 20)
     let refused = try await node.ctl("post", "too much")
     #expect(refused.status == 1)
     #expect(
@@ -51,10 +52,10 @@ struct FullDiskTests {
     #expect(try storage(node)?.state == .low)
     #expect(try await node.ctl("status").text.contains("The disk is full"))
     #expect(try count(node) == 1)
-    try node.disk?.fill()
+    try disk.fill()
     #expect(try await node.ctl("post", "too much").status == 1)
     #expect(try count(node) == 1)
-    try node.disk?.empty()
+    try disk.empty()
     try await eventually { try storage(node)?.state == .enough ? true : nil }
     #expect(try await node.ctl("post", "after").status == 0)
     #expect(try count(node) == 2)
@@ -66,22 +67,22 @@ struct FullDiskTests {
   }
 
   @Test func aFullDiskDoesNotKeepItFromStarting() async throws {
-    let node = try await node(megabytes: 64)
+    let (node, disk) = try await node(megabytes: 64)
     try origin(node)
     #expect(try await node.ctl("post", "before").status == 0)
     try await node.kill()
-    try node.disk?.fill()
+    try disk.fill()
     try await node.start()
     #expect(try count(node) == 1)
     #expect(try await node.ctl("post", "too much").status == 1)
-    try node.disk?.empty()
+    try disk.empty()
     try await eventually { try storage(node)?.state == .enough ? true : nil }
     #expect(try await node.ctl("post", "after").status == 0)
     try await node.stop()
   }
 
   @Test func replicationStopsAndGoesOn() async throws {
-    let server = try await node(megabytes: 64)
+    let (server, disk) = try await node(megabytes: 64)
     let origin = try TestNode()
     try await origin.start()
     try self.origin(origin)
@@ -97,13 +98,13 @@ struct FullDiskTests {
     }
     // 24 MB want to come while somebody else takes all that is left.
     let end = ContinuousClock.now + .seconds(30)
-    while try storage(server)?.state != .low, ContinuousClock.now < end { try server.disk?.fill() }
+    while try storage(server)?.state != .low, ContinuousClock.now < end { try disk.fill() }
     #expect(try storage(server)?.state == .low)
     let held = try #require(try server.client().call(NodeStatus.self, Nothing()).feeds.first).heldBlocks
     #expect(held < 401)
     #expect(try await server.ctl("posts").status == 0)
     #expect(try server.client().call(NodeStatus.self, Nothing()).ready)
-    try server.disk?.empty()
+    try disk.empty()
     // After a write that the disk refused, it waits for half a minute.
     try await eventually(within: 120, "\(server.log)") {
       let feed = try server.client().call(NodeStatus.self, Nothing()).feeds.first
@@ -116,16 +117,16 @@ struct FullDiskTests {
 
   @Test func aRefusedWriteIsOutlived() async throws {
     // Room for bytes, and none for a further file: the feed of a writer that is let in cannot be made.
-    let node = try await node(megabytes: 64, files: 60)
+    let (node, disk) = try await node(megabytes: 64, files: 60)
     try origin(node)
     #expect(try await node.ctl("post", "before").status == 0)
     let pid = node.daemon?.pid
-    try node.disk?.fillFiles()
+    try disk.fillFiles()
     let writer = String(repeating: "ab", count: 32)
     let refused = try await node.ctl("authorize", writer)
     #expect(refused.stderr.contains("No space left"), "\(refused)")
     #expect(try count(node) == 1)
-    try node.disk?.empty()
+    try disk.empty()
     try await eventually(within: 120, "\(node.log)") {
       try await node.ctl("authorize", writer).status == 0 ? true : nil
     }

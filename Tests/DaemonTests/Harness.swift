@@ -224,26 +224,29 @@ func freePorts(_ count: Int) throws -> [Int] {
 /// One `hyphad` with a state folder of its own.
 final class TestNode {
   let folder: TemporaryFolder
-  /// Of its web address on 127.0.0.1.
+  let host: String
+  /// Of its web address.
   let port: Int
   private let settings: String
   /// Variables that the daemon has besides the test's own.
   var environment: [String: String?] = [:]
-  /// What its state is on, if not the test's own disk.
-  var disk: SmallDisk?
+  /// What the daemon sees of the file system, if not what the test sees.
+  var mounts: OwnMounts?
   private(set) var daemon: Running?
 
   var statePath: String { "\(folder.path)/state" }
   var socket: String { "\(folder.path)/control.sock" }
-  var url: String { "ws://127.0.0.1:\(port)" }
+  var url: String { "ws://\(host):\(port)" }
   /// What `hyphad` logged.
   var log: String { daemon?.stderr ?? "" }
 
   /// - Parameters:
   ///   - settings: further tables of the configuration file.
-  ///   - port: another than a free one, such as 0 for one that the system chooses.
-  init(settings: String = "", port: Int? = nil) throws {
+  ///   - host: of its web address.
+  ///   - port: of its web address; a free one if not given; 0 for one that the system chooses.
+  init(settings: String = "", host: String = "127.0.0.1", port: Int? = nil) throws {
     folder = try TemporaryFolder()
+    self.host = host
     self.port = try port ?? freePorts(1)[0]
     self.settings = settings
     try configure()
@@ -264,7 +267,7 @@ final class TestNode {
       [control]
       socket = "\(folder.path)/control.sock"
       [http]
-      address = "127.0.0.1:\(port)"
+      address = "\(host):\(port)"
       \(settings)
       """.utf8)
   }
@@ -287,7 +290,7 @@ final class TestNode {
   private func run() throws -> Running {
     let program = try Programs.path("hyphad")
     let arguments = ["--config", config]
-    let started = disk?.running(program, arguments) ?? (program: program, arguments: arguments)
+    let started = mounts?.running(program, arguments) ?? (program: program, arguments: arguments)
     return try Running(started.program, started.arguments, environment: environment)
   }
 

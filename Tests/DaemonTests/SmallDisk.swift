@@ -1,19 +1,18 @@
 import FoundationEssentials
 import Glibc
 
-/// A file system of a few megabytes in memory, seen by the programs that are started on it only.
-final class SmallDisk {
-  /// Where it is, for those programs.
-  let path: String
+/// A view of the file system of its own, for the programs that are started in it.
+final class OwnMounts {
   private let keeper: Running
 
-  /// Whether this system lets the user have file systems of their own.
+  /// Whether this system lets the user have one.
   static let isAllowed: Bool = {
-    let tried = try? Running("/usr/bin/unshare", shell + ["sh", "-c", "mount -t tmpfs tmpfs /mnt"])
-    var status: Int32 = 1
-    if let tried {
-      waitpid(tried.pid, &status, 0)
+    guard let tried = try? Running("/usr/bin/unshare", shell + ["sh", "-c", "mount -t tmpfs tmpfs /mnt"])
+    else {
+      return false
     }
+    var status: Int32 = 1
+    waitpid(tried.pid, &status, 0)
     return status == 0
   }()
 
@@ -21,23 +20,16 @@ final class SmallDisk {
     (geteuid() == 0 ? [] : ["--user", "--map-root-user"]) + ["--mount", "--"]
   }
 
-  init(at path: String, megabytes: Int, files: Int = 0) async throws {
-    self.path = path
-    mkdir(path, 0o700)
+  /// - Parameters:
+  ///   - script: for the shell, mounts what is to be seen; `$1` and so on are `arguments`.
+  ///   - mark: a path that is there once it has.
+  init(_ script: String, _ arguments: [String], mark: String) async throws {
     keeper = try Running(
-      "/usr/bin/unshare",
-      Self.shell + [
-        "sh", "-c",
-        "mount -t tmpfs -o mode=700,size=$2m,nr_inodes=$3 tmpfs \"$1\" && touch \"$1/.there\" && sleep 3600",
-        "sh",
-        path, "\(megabytes)", "\(files)",
-      ])
-    try await eventually("no small disk: \(keeper.stderr)") {
-      access("\(outside)/.there", F_OK) == 0 ? true : nil
-    }
+      "/usr/bin/unshare", Self.shell + ["sh", "-c", "set -e; \(script); sleep 3600", "sh"] + arguments)
+    try await eventually("no mounts: \(keeper.stderr)") { access(outside(mark), F_OK) == 0 ? true : nil }
   }
 
-  /// A program and its arguments, to be run where the disk is seen.
+  /// A program and its arguments, to be run there.
   func running(_ program: String, _ arguments: [String]) -> (program: String, arguments: [String]) {
     let user = geteuid() == 0 ? [] : ["--user", "--preserve-credentials"]
     return (
@@ -45,8 +37,22 @@ final class SmallDisk {
     )
   }
 
-  /// Its path for who is not on it.
-  private var outside: String { "/proc/\(keeper.pid)/root\(path)" }
+  /// The path of a file there, for who is not there.
+  func outside(_ path: String) -> String { "/proc/\(keeper.pid)/root\(path)" }
+}
+
+/// A file system of a few megabytes in memory, for a node's state.
+final class SmallDisk {
+  let mounts: OwnMounts
+  private let outside: String
+
+  init(at path: String, megabytes: Int, files: Int = 0) async throws {
+    mkdir(path, 0o700)
+    mounts = try await OwnMounts(
+      "mount -t tmpfs -o mode=700,size=$2m,nr_inodes=$3 tmpfs \"$1\"; touch \"$1/.there\"",
+      [path, "\(megabytes)", "\(files)"], mark: "\(path)/.there")
+    outside = mounts.outside(path)
+  }
 
   /// Takes all room but so many bytes.
   func fill(leaving bytes: Int = 0) throws {

@@ -130,14 +130,18 @@ public final class Replicator<Storage: RandomAccessStorage> {
   }
 
   /// On how many other nodes, of those connected, every block of a feed is.
-  public func fullyHeldBy(_ key: PublicKey) -> Int {
-    guard let shared = feeds[key], shared.length > 0 else { return 0 }
+  public func fullyHeldBy(_ key: PublicKey) -> Int { fullHolders(of: key).count }
+
+  /// The nodes that hold every block of a feed, a connection to each.
+  public func fullHolders(of key: PublicKey) -> [ConnectionID] {
+    guard let shared = feeds[key], shared.length > 0 else { return [] }
     var nodes: Set<[UInt8]> = []
+    var holders: [ConnectionID] = []
     for peer in shared.peers where peer.holds(first: shared.length) {
       guard let id = connections[peer.connection]?.session.remoteHandshake?.id else { continue }
-      nodes.insert(id)
+      if nodes.insert(id).inserted { holders.append(peer.connection) }
     }
-    return nodes.count
+    return holders
   }
 
   /// Whether another node has all that is here of a feed; of an empty one, whether one says that it knows of no more.

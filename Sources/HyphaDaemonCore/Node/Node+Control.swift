@@ -67,9 +67,11 @@ extension Node: ControlService {
       throw Self.controlError(error)
     }
     let feeds = known.map { feed in
-      FeedInfo(
+      let holders = replicator.fullHolders(of: feed.key)
+      return FeedInfo(
         key: feed.key.hex, writable: feed.isWritable, length: feed.length, byteLength: feed.byteLength,
-        heldBlocks: feed.heldBlocks, fullyHeldBy: replicator.fullyHeldBy(feed.key))
+        heldBlocks: feed.heldBlocks, fullyHeldBy: holders.count,
+        fullyHeldAt: holders.compactMap { peerInfo($0)?.address }.sorted())
     }
     var role = record?.role ?? .uninitialised
     if role == .reader, canPost { role = .authorised }

@@ -35,13 +35,17 @@ struct Status: ParsableCommand {
         "feed",
         "\(feed.key.prefix(8))… \(feed.writable ? "(this device) " : "")\(feed.heldBlocks) of \(feed.length) blocks, "
           + "\(Self.size(feed.byteLength)), fully held by \(feed.fullyHeldBy) other \(feed.fullyHeldBy == 1 ? "node" : "nodes")"
-      )
+          + Self.places(feed.fullyHeldAt ?? []))
     }
     if status.sealedMessages > 0 {
       line("sealed", "\(Console.count(status.sealedMessages, "message")) kept for the hypha's devices")
     }
     line("peers", "\(status.peers)")
     line("disk", Self.size(status.diskBytes) + (status.storage.map { Self.words($0) } ?? ""))
+  }
+
+  private static func places(_ addresses: [String]) -> String {
+    addresses.isEmpty ? "" : ": " + Console.printable(addresses.joined(separator: ", "))
   }
 
   private static func words(_ role: NodeRole) -> String {
