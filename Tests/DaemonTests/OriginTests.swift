@@ -57,7 +57,8 @@ import Testing
     // What is no address ends the way back.
     ("198.51.100.1, unknown", "192.0.2.1"), ("198.51.100.1, unknown, 192.0.2.7", "192.0.2.7"),
     ("", "192.0.2.1"),
-    (",", "192.0.2.1"), ("::ffff:198.51.100.1", "198.51.100.1"),
+    (",", "192.0.2.1"), ("\", 198.51.100.1", "198.51.100.1"), ("\u{600}, 198.51.100.1", "198.51.100.1"),
+    ("x\u{600},198.51.100.1", "198.51.100.1"), ("::ffff:198.51.100.1", "198.51.100.1"),
   ])
   func rightmostThatIsNotTrusted(_ header: String, _ expected: String) {
     #expect(origin("192.0.2.1", [("X-Forwarded-For", header)]).name == expected)
@@ -68,7 +69,8 @@ import Testing
     ("For=\"[2001:db8::9]:4711\";by=x;PROTO=HTTPS", "2001:db8::9", true),
     ("for=6.6.6.6;proto=https, for=198.51.100.1;proto=http", "198.51.100.1", false),
     ("for=_hidden", "192.0.2.1", false), ("for=\"a,b;c\", for=198.51.100.1", "198.51.100.1", false),
-    ("for=\"198.51.100.1", "192.0.2.1", false), ("proto=https", "192.0.2.1", true),
+    ("for=\"198.51.100.1", "192.0.2.1", false), ("for=\"x, for=198.51.100.1", "198.51.100.1", false),
+    ("for=\"x\u{600},for=198.51.100.1;proto=https", "198.51.100.1", true), ("proto=https", "192.0.2.1", true),
     ("=;=,;,", "192.0.2.1", false),
   ])
   func forwardedIsRead(_ header: String, _ expected: String, _ secure: Bool) {

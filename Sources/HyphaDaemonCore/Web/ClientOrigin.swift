@@ -42,14 +42,14 @@ struct ClientOrigin: Equatable, Sendable {
   /// The addresses from the client to the last proxy but one, `nil` for what is none, and what the client spoke with the
   /// nearest proxy. `X-Forwarded-` headers count where there are any, since most proxies set those.
   private static func forwarded(_ headers: HTTPHeaders) -> (addresses: [IPAddress?], proto: String?) {
-    let addresses = headers["X-Forwarded-For"].flatMap { split($0, ",") }
-    let proto = headers["X-Forwarded-Proto"].flatMap { split($0, ",") }.last
+    let addresses = headers["X-Forwarded-For"].flatMap { split($0, UInt8(ascii: ",")) }
+    let proto = headers["X-Forwarded-Proto"].flatMap { split($0, UInt8(ascii: ",")) }.last
     guard addresses.isEmpty, proto == nil else {
       return (addresses.map { host($0) }, proto?.lowercased())
     }
-    let elements = headers["Forwarded"].flatMap { split($0, ",") }.map { element in
+    let elements = headers["Forwarded"].flatMap { split($0, UInt8(ascii: ",")) }.map { element in
       var pairs: [String: String] = [:]
-      for pair in split(element, ";") {
+      for pair in split(element, UInt8(ascii: ";")) {
         guard let equals = pair.firstIndex(of: "=") else { continue }
         pairs[pair[..<equals].lowercased()] = unquoted(pair[pair.index(after: equals)...])
       }
@@ -67,19 +67,13 @@ struct ClientOrigin: Equatable, Sendable {
     return text.lastIndex(of: ":").flatMap { IPAddress(text[..<$0]) }
   }
 
-  /// The parts between separators that are not in quotes, without the spaces around them.
-  private static func split(_ text: String, _ separator: Character) -> [String] {
-    var parts = [""]
-    var isQuoted = false
-    for character in text {
-      if character == "\"" { isQuoted.toggle() }
-      if character == separator, !isQuoted {
-        parts.append("")
-      } else {
-        parts[parts.count - 1].append(character)
-      }
-    }
-    return parts.map { String($0[...].trimmingSpaces()) }
+  /// The parts between separators, without the spaces around them.
+  ///
+  /// Quotes are not looked at, and neither is what letters belong together: a client that begins a quote, or ends with a
+  /// mark that joins what follows, must not swallow what a proxy adds.
+  private static func split(_ text: String, _ separator: UInt8) -> [String] {
+    text.utf8.split(separator: separator, omittingEmptySubsequences: false)
+      .map { String(Substring($0).trimmingSpaces()) }
   }
 
   private static func unquoted(_ text: Substring) -> String {
