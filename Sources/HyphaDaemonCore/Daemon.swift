@@ -166,10 +166,12 @@ public struct Daemon: Sendable {
   private static func untilEnd(
     _ signals: UnixSignalsSequence, _ failures: AsyncStream<NodeError>, _ reload: Reload
   ) async -> End {
-    await withTaskGroup(of: End?.self) { group in
+    let isInTerminal = isatty(STDIN_FILENO) == 1
+    return await withTaskGroup(of: End?.self) { group in
       group.addTask {
         for await signal in signals {
-          guard signal == .sighup else { return .signal }
+          // A terminal that is closed sends SIGHUP too, and then nobody is left to stop the node.
+          guard signal == .sighup, !isInTerminal else { return .signal }
           reload()
         }
         return nil
