@@ -254,10 +254,12 @@ final class TestNode {
 
   private var config: String { "\(folder.path)/hyphad.toml" }
 
-  /// Writes the configuration file anew, for the next start.
+  /// Writes the configuration file anew, for the next start or reload.
   ///
-  /// - Parameter node: further lines of the table `[node]`.
-  func configure(node: String = "") throws {
+  /// - Parameters:
+  ///   - node: further lines of the table `[node]`.
+  ///   - http: of the table `[http]`.
+  func configure(node: String = "", http: String = "") throws {
     _ = try folder.write(
       "hyphad.toml",
       """
@@ -268,6 +270,7 @@ final class TestNode {
       socket = "\(folder.path)/control.sock"
       [http]
       address = "\(host):\(port)"
+      \(http)
       \(settings)
       """.utf8)
   }
