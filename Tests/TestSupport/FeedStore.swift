@@ -27,6 +27,11 @@ package final class FeedStore {
     feeds = [:]
   }
 
+  /// Forgets what is open, as a process does that is killed.
+  package func forget() {
+    feeds = [:]
+  }
+
   package func feed(_ key: PublicKey) throws -> Feed<MemoryStorage> {
     if let feed = feeds[key] { return feed }
     let files = try storage[key] ?? FeedFiles { (_) throws(StorageError) in MemoryStorage() }

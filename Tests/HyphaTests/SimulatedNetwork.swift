@@ -1,0 +1,225 @@
+import Hypercore
+import Hypha
+import TestSupport
+import Testing
+
+/// A hypha's nodes in one process, and a network between them that delays, splits, cuts and divides as a seed has it.
+///
+/// Time is the simulation's own: nothing waits. With deterministic hashing (`SWIFT_DETERMINISTIC_HASHING=1`) the same seed
+/// gives the same run, which ``trace`` tells.
+final class SimulatedNetwork {
+  /// How much of what can go wrong does.
+  struct Weather {
+    /// Out of a thousand steps of 50 milliseconds each.
+    var cuts = 4
+    var kills = 2
+    var partitions = 1
+    /// Milliseconds of delay.
+    var delay: ClosedRange<Int64> = 1...400
+    /// Milliseconds that clocks are apart.
+    var skew: ClosedRange<Int64> = -120_000...120_000
+  }
+
+  private struct Packet {
+    var due: Int64
+    var bytes: [UInt8]
+  }
+
+  /// One connection, seen from both ends.
+  private final class Wire {
+    let ends: [(place: Int, id: ConnectionID)]
+    /// On the way to each end, in order.
+    var inFlight: [[Packet]] = [[], []]
+
+    init(_ ends: [(Int, ConnectionID)]) {
+      self.ends = ends
+    }
+  }
+
+  /// Milliseconds of one step.
+  private static let step: Int64 = 50
+  /// Bytes on their way before a connection takes no more, as a socket's buffer has it.
+  private static let bufferBytes = 64 << 10
+
+  let seed: UInt64
+  private(set) var nodes: [SimulatedNode] = []
+  private(set) var random: SeededRandom
+  private(set) var now: Int64 = 0
+  /// Most bytes that were on their way over one connection at once.
+  private(set) var mostInFlight = 0
+  /// Grows with everything but signs of life.
+  private var activity = 0
+  /// A hash of everything that happened.
+  private(set) var trace: UInt64 = 0xCBF2_9CE4_8422_2325
+  private var wires: [Wire] = []
+  private var nextID: ConnectionID = 1
+  /// Who wants to be connected to whom.
+  private let wanted: [(Int, Int)]
+  private var notBefore: [Int64]
+  /// Nodes on the other side of a division, until when.
+  private var apart: (places: Set<Int>, until: Int64) = ([], 0)
+  private var upAt: [Int: Int64] = [:]
+  var weather: Weather?
+
+  /// The first is the origin; then servers, connected to each other in a ring; then devices, each to one or two servers.
+  init(seed: UInt64, servers: Int, devices: Int, weather: Weather) throws {
+    self.seed = seed
+    self.weather = weather
+    var random = SeededRandom(seed)
+    let source = try #require(PublicKey(FeedStore.secretKey(1)[32...]))
+    for place in 0...servers + devices {
+      let kind: SimulatedNode.Kind = place == 0 ? .origin : place <= servers ? .server : .device
+      let node = try SimulatedNode(place, kind, of: source)
+      node.skew = Int64.random(in: weather.skew, using: &random)
+      nodes.append(node)
+    }
+    var wanted: [(Int, Int)] = []
+    for server in 1...servers where servers > 1 { wanted.append((server, server % servers + 1)) }
+    for device in [0] + Array(servers + 1...servers + devices) {
+      let first = Int.random(in: 1...servers, using: &random)
+      wanted.append((device, first))
+      if servers > 1, Bool.random(using: &random) { wanted.append((device, first % servers + 1)) }
+    }
+    self.wanted = wanted
+    notBefore = wanted.map { _ in 0 }
+    self.random = random
+  }
+
+  /// The wall clock of a node.
+  var wall: Int64 { 1_700_000_000_000 + now }
+
+  /// Mixes a number into the trace.
+  func note(_ numbers: Int...) {
+    for number in numbers {
+      trace = (trace ^ UInt64(truncatingIfNeeded: number)) &* 0x100_0000_01B3
+    }
+  }
+
+  /// Lets 50 milliseconds pass.
+  func advance() throws {
+    now += Self.step
+    try misbehave()
+    try connect()
+    for wire in wires { try deliver(wire) }
+    for node in nodes where node.isUp {
+      for id in try node.tick(wall, monotonic: UInt64(now)) {
+        if let wire = wires.first(where: { $0.ends.contains { $0.place == node.place && $0.id == id } }) {
+          cut(wire)
+        }
+      }
+    }
+    for wire in wires { try pump(wire) }
+  }
+
+  /// No more faults, all nodes up, and time until nothing moves: `false` if that does not come.
+  func settle(within milliseconds: Int64) throws -> Bool {
+    weather = nil
+    apart = ([], 0)
+    for (place, _) in upAt { upAt[place] = now }
+    var quiet = 0
+    let end = now + milliseconds
+    while now < end {
+      let before = activity
+      try advance()
+      // Longer than any delay and any wait for a connection.
+      quiet = before == activity && upAt.isEmpty && wires.count == wanted.count ? quiet + 1 : 0
+      if quiet > 60 { return true }
+    }
+    return false
+  }
+
+  // MARK: - Faults
+
+  private func misbehave() throws {
+    for (place, time) in upAt.sorted(by: { $0.key < $1.key }) where time <= now {
+      upAt[place] = nil
+      try nodes[place].start()
+      note(1, place)
+    }
+    guard let weather else { return }
+    func happens(_ outOfThousand: Int) -> Bool { Int.random(in: 0..<1000, using: &random) < outOfThousand }
+    if happens(weather.cuts * 4), let wire = wires.randomElement(using: &random) { cut(wire) }
+    if happens(weather.kills * 4) {
+      let place = Int.random(in: 0..<nodes.count, using: &random)
+      if nodes[place].isUp {
+        for wire in wires where wire.ends.contains(where: { $0.place == place }) { cut(wire) }
+        nodes[place].kill()
+        upAt[place] = now + Int64.random(in: 100...5000, using: &random)
+        note(2, place)
+      }
+    }
+    if now >= apart.until, happens(weather.partitions * 4) {
+      let places = nodes.indices.filter { _ in Bool.random(using: &random) }
+      apart = (Set(places), now + Int64.random(in: 1000...10_000, using: &random))
+      for wire in wires where isDivided(wire.ends[0].place, wire.ends[1].place) { cut(wire) }
+      note(3, places.count)
+    }
+  }
+
+  private func isDivided(_ one: Int, _ other: Int) -> Bool {
+    now < apart.until && apart.places.contains(one) != apart.places.contains(other)
+  }
+
+  /// Ends a connection: what was on its way is lost.
+  private func cut(_ wire: Wire) {
+    wires.removeAll { $0 === wire }
+    for end in wire.ends where nodes[end.place].isUp { nodes[end.place].disconnect(end.id) }
+    note(4, Int(wire.ends[0].id))
+  }
+
+  // MARK: - Connections
+
+  private func connect() throws {
+    for (place, (one, other)) in wanted.enumerated() where now >= notBefore[place] {
+      guard nodes[one].isUp, nodes[other].isUp, !isDivided(one, other),
+        !wires.contains(where: { $0.ends[0].place == one && $0.ends[1].place == other })
+      else { continue }
+      activity += 1
+      notBefore[place] = now + Int64.random(in: 500...2000, using: &random)
+      let ends = [(one, nextID), (other, nextID + 1)]
+      nextID += 2
+      for (place, id) in ends {
+        // As the daemon has it: a name for as long as it runs.
+        try nodes[place].connect(
+          id, sessionID: [UInt8](repeating: UInt8(place), count: 32), nonce: random.bytes(24))
+      }
+      wires.append(Wire(ends))
+      note(5, one, other)
+    }
+  }
+
+  private func deliver(_ wire: Wire) throws {
+    for side in 0...1 {
+      while let packet = wire.inFlight[side].first, packet.due <= now, wires.contains(where: { $0 === wire })
+      {
+        wire.inFlight[side].removeFirst()
+        let end = wire.ends[side]
+        note(6, Int(end.id), packet.bytes.count)
+        if packet.bytes.count > 1 { activity += 1 }
+        try nodes[end.place].receive(packet.bytes, from: end.id, now: wall, monotonic: UInt64(now))
+      }
+    }
+  }
+
+  private func pump(_ wire: Wire) throws {
+    for side in 0...1 {
+      let end = wire.ends[side]
+      let other = 1 - side
+      while true {
+        let unsent = wire.inFlight[other].reduce(0) { $0 + $1.bytes.count }
+        mostInFlight = max(mostInFlight, unsent)
+        guard unsent < Self.bufferBytes else { break }
+        var bytes = try nodes[end.place].output(end.id, unsent: unsent)[...]
+        if bytes.isEmpty { break }
+        while !bytes.isEmpty {
+          let count = Int.random(in: 1...max(1, min(bytes.count, 1 << 14)), using: &random)
+          // In order on one connection, in any order between connections.
+          let last = wire.inFlight[other].last?.due ?? 0
+          let due = max(last, now + Int64.random(in: weather?.delay ?? 1...20, using: &random))
+          wire.inFlight[other].append(Packet(due: due, bytes: Array(bytes.prefix(count))))
+          bytes = bytes.dropFirst(count)
+        }
+      }
+    }
+  }
+}
