@@ -62,6 +62,12 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case lookupFailed = 1022
     /// There is no room on the disk: what is here can be read, and nothing can be written until there is.
     case diskFull = 1023
+    /// The caller may use this node, but is neither root nor the daemon's user, who alone may have its secrets.
+    case ownerOnly = 1030
+    /// The backup is cut off, was altered, or is none.
+    case badBackup = 1031
+    /// The backup is encrypted, and its passphrase is missing or wrong.
+    case backupPassphrase = 1032
 
     /// The code's meaning in one sentence, as `rpc.discover` gives it.
     public var meaning: String {
@@ -93,6 +99,9 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .revoked: "This device was revoked; what it writes counts no longer."
       case .lookupFailed: "The address could not be asked which hypha it has, or did not say so rightly."
       case .diskFull: "There is no room on the disk; nothing can be written until there is."
+      case .ownerOnly: "Only root and the daemon's own user may have the node's secrets."
+      case .badBackup: "The backup is cut off, was altered, or is none."
+      case .backupPassphrase: "The backup is encrypted, and its passphrase is missing or wrong."
       case .answerTooLong: "The answer would be longer than a line may be: ask for less."
       }
     }

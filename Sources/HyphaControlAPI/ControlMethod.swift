@@ -11,12 +11,15 @@ public protocol ControlMethod: Sendable {
   static var summary: String { get }
   /// The application errors it may answer with, beside those that every method may.
   static var errors: [ControlError.Code] { get }
+  /// Only root and the daemon's own user may call it: it gives out secrets.
+  static var isOwnerOnly: Bool { get }
   /// Has `service` answer.
   static func call(_ params: Params, on service: some ControlService) async throws(ControlError) -> Result
 }
 
 extension ControlMethod {
   public static var errors: [ControlError.Code] { [] }
+  public static var isOwnerOnly: Bool { false }
 }
 
 /// No params, or an empty result.
@@ -79,6 +82,17 @@ public protocol ControlService: Sendable {
   func removeConnection(_ params: ConnectionsRemove.Params) async throws(ControlError)
     -> ConnectionsRemove.Result
   func listConnections() async throws(ControlError) -> ConnectionsList.Result
+  func beginBackup(_ params: BackupBegin.Params) async throws(ControlError) -> BackupBegin.Result
+  func readBackup(_ params: BackupRead.Params) async throws(ControlError) -> BackupRead.Result
+  func endBackup(_ params: BackupRead.Params) async
+  func beginRestore(_ params: RestoreBegin.Params) async throws(ControlError) -> RestoreBegin.Result
+  func writeRestore(_ params: RestoreWrite.Params) async throws(ControlError)
+  /// Returns once the node is durably what the backup says.
+  func finishRestore(_ params: BackupRead.Params) async throws(ControlError) -> RestoreFinish.Result
+  func cancelRestore(_ params: BackupRead.Params) async
+  func verify(_ params: NodeVerify.Params) async throws(ControlError) -> NodeVerify.Result
+  /// Returns once what was dropped is durably not held.
+  func repair(_ params: NodeRepair.Params) async throws(ControlError) -> NodeRepair.Result
   /// Waits until the condition holds, or throws `timedOut`. Its task is cancelled when the caller goes away.
   func wait(_ params: NodeWait.Params) async throws(ControlError) -> NodeInfo
   /// All events after the one with id `after` that are still kept, then those that follow, without a gap; with

@@ -35,6 +35,16 @@ public enum ControlLimits {
   public static let queuedBytes = 4 << 20
   /// Longest that `node.wait` waits, in seconds.
   public static let waitSeconds = 86_400.0
+  /// Most bytes of a backup in one `backup.read` or `restore.write`: base64 makes four bytes of three.
+  public static let backupChunkBytes = 256 << 10
+  /// A backup or restore that nobody has gone on with for so many seconds is given up.
+  public static let backupIdleSeconds: Int64 = 60
+  /// Fewest bytes of a backup's passphrase.
+  public static let backupPassphraseBytes = 8
+  /// Longest that `node.verify` waits, in seconds.
+  public static let verifyWaitSeconds = 30.0
+  /// Most ranges of each kind of damage that `node.verify` lists for a feed.
+  public static let damagePerFeed = 1000
   /// How long a request to be let in can be answered, in seconds: 7 days at most.
   public static let requestSeconds = 1...604_800
   /// Longest request id that is a string, in bytes.

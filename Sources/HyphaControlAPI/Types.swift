@@ -104,6 +104,9 @@ public struct NodeInfo: Codable, Equatable, Sendable {
   public var diskBytes: UInt64
   /// Room on the disk; none from a daemon that does not say.
   public var storage: StorageInfo?
+  /// This node's own feed may lack blocks that it has published: it may not write before it is in sync with all nodes
+  /// that it stays connected to.
+  public var catchesUp: Bool?
   public var version: String
   public var started: Timestamp
 
@@ -111,7 +114,7 @@ public struct NodeInfo: Codable, Equatable, Sendable {
     role: NodeRole, hyphalink: String? = nil, domain: String? = nil, deviceName: String? = nil, ready: Bool,
     notReady: String? = nil, canPost: Bool, writer: String? = nil, request: OwnRequestInfo? = nil,
     sealedMessages: Int = 0, feeds: [FeedInfo], peers: Int, diskBytes: UInt64,
-    storage: StorageInfo? = nil, version: String, started: Timestamp
+    storage: StorageInfo? = nil, catchesUp: Bool? = nil, version: String, started: Timestamp
   ) {
     self.role = role
     self.hyphalink = hyphalink
@@ -127,6 +130,7 @@ public struct NodeInfo: Codable, Equatable, Sendable {
     self.peers = peers
     self.diskBytes = diskBytes
     self.storage = storage
+    self.catchesUp = catchesUp
     self.version = version
     self.started = started
   }

@@ -20,6 +20,11 @@ enum Console {
     write(Array((line + "\n").utf8), to: STDERR_FILENO)
   }
 
+  /// Writes over the line that the cursor of the terminal is in.
+  static func rewrite(_ line: String) {
+    write(Array("\r\(line)\u{1b}[K".utf8), to: STDERR_FILENO)
+  }
+
   /// Says what went wrong.
   static func complain(_ reason: String) {
     note("hyphactl: \(reason)")

@@ -17,7 +17,8 @@ struct Hyphactl: ParsableCommand {
       Init.self, SetupCode.self, Status.self, Post.self, Posts.self, Delete.self, Get.self, Put.self,
       Unset.self, List.self, History.self, SignIn.self, SignOut.self, Requests.self, Approve.self, Deny.self,
       Devices.self, Rename.self, Revoke.self, Authorize.self, Peers.self, Connect.self, Disconnect.self,
-      Events.self, Wait.self, Audit.self, Doctor.self, Version.self,
+      Events.self, Wait.self, Audit.self, Doctor.self, Backup.self, Restore.self, Verify.self, Repair.self,
+      Version.self,
     ])
 
   static func main() {

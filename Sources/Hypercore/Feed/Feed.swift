@@ -75,6 +75,19 @@ public final class Feed<Storage: RandomAccessStorage> {
     try recover()
   }
 
+  /// The `bitfield` file as it would be written now: what is held, of a feed that goes on changing.
+  public func bitfieldFile() -> [UInt8] {
+    var file = SleepHeader.bitfield.bytes
+    for number in 0..<bits.pages.end {
+      if let page = bits.pages.page(number) {
+        file.append(contentsOf: UnsafeBufferPointer(start: page, count: FeedBitfield.pageSize))
+      } else {
+        file.append(contentsOf: repeatElement(0, count: FeedBitfield.pageSize))
+      }
+    }
+    return file
+  }
+
   /// Whether this feed can be appended to here.
   public var isWritable: Bool {
     switch keyPair {

@@ -91,6 +91,25 @@ final class FeedBitfield {
     return true
   }
 
+  /// Marks a block as not held. Its leaf in the tree stays.
+  func clearBlock(_ index: UInt64) {
+    guard has(index) else { return }
+    let number = index / Self.blocksPerPage
+    let page = pages.makePage(number)
+    let offset = Int(index % Self.blocksPerPage) >> 3
+    page[offset] &= ~(128 >> UInt8(index & 7))
+    heldBlocks -= 1
+    pages.markChanged(number)
+    updateIndex(byte: index >> 3, value: page[offset])
+  }
+
+  func clearNode(_ treeIndex: UInt64) {
+    let number = treeIndex / Self.treeBitsPerPage
+    let page = pages.makePage(number)
+    page[Self.treeStart + Int(treeIndex % Self.treeBitsPerPage) >> 3] &= ~(128 >> UInt8(treeIndex & 7))
+    pages.markChanged(number)
+  }
+
   /// Takes over a page as read from the file.
   func load(page number: UInt64, _ bytes: UnsafeRawBufferPointer) {
     guard bytes.contains(where: { $0 != 0 }) else { return }

@@ -112,7 +112,7 @@ extension Feed {
   }
 
   /// The roots over the first `length` blocks, if they are all there and signed.
-  private func signedRoots(length: UInt64) throws(FeedError) -> MerkleRoots? {
+  func signedRoots(length: UInt64) throws(FeedError) -> MerkleRoots? {
     guard let signature = try signature(at: length - 1) else { return nil }
     var nodes: [Node] = []
     for treeIndex in FlatTree.roots(length: length) {
@@ -192,7 +192,8 @@ extension Feed {
         try put(block, at: missing, proof: Proof(nodes: path, signature: nil))
         recovery.foundBlocks += 1
       } catch {
-        guard error.code == .badProof else { throw error }
+        // What is on disk was damaged, or is only the rest of something.
+        guard [.badProof, .badSignature, .tooLarge].contains(error.code) else { throw error }
       }
     }
     forgetOffsets()

@@ -37,6 +37,11 @@ struct CallerRule: Equatable, Sendable {
     caller.uid == 0 || caller.uid == ownUID || group.map(caller.groups.contains) ?? false
   }
 
+  /// Whether it may have the node's secrets, too: group members may not.
+  func isOwner(_ caller: Caller) -> Bool {
+    caller.uid == 0 || caller.uid == ownUID
+  }
+
   /// The rule for this process on this system.
   static func ofThisSystem() -> CallerRule {
     var entry = Glibc.group()

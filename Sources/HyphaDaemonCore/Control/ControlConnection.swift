@@ -9,6 +9,8 @@ struct ControlConnection<Service: ControlService>: Sendable {
 
   let service: Service
   let logger: Logger
+  /// The caller is root or the daemon's own user.
+  var isOwner = false
 
   /// Returns when the connection is closed, and nothing of it runs any longer.
   func serve(_ connection: NIOAsyncChannel<ByteBuffer, ByteBuffer>) async {
@@ -86,6 +88,12 @@ struct ControlConnection<Service: ControlService>: Sendable {
     do throws(ControlError) {
       guard let method = controlMethods.first(where: { $0.name == request.method }) else {
         throw unknownMethod(request.method)
+      }
+      guard isOwner || !method.isOwnerOnly else {
+        throw ControlError(
+          .ownerOnly,
+          "\(method.name) gives out the node's secrets, so only root and the daemon's own user may call it: sudo hyphactl …"
+        )
       }
       line = try await call(method, request)
     } catch {

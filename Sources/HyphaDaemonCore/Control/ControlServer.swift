@@ -118,7 +118,8 @@ public final class ControlServer<Service: ControlService>: Sendable {
   /// Serves one connection, if it may call and there is room for it.
   private func welcome(_ connection: Connection) async {
     let channel = connection.channel
-    let refusal = await refusal(of: channel)
+    let credentials = await credentials(of: channel)
+    let refusal = refusal(of: credentials)
     let isRoom = connections.withLock { state in
       guard refusal == nil, !state.isStopping, state.open.count < ControlLimits.connections else {
         return false
@@ -133,22 +134,24 @@ public final class ControlServer<Service: ControlService>: Sendable {
       return
     }
     let serving = Task {
-      await ControlConnection(service: service, logger: logger).serve(connection)
+      await ControlConnection(
+        service: service, logger: logger,
+        isOwner: credentials.map { rule.isOwner(Caller(uid: $0.uid, groups: [])) } ?? false
+      ).serve(connection)
     }
     channel.closeFuture.whenComplete { _ in serving.cancel() }
     await serving.value
     connections.withLock { _ = $0.open.removeValue(forKey: ObjectIdentifier(channel)) }
   }
 
-  private func refusal(of channel: any Channel) async -> ControlError? {
-    let credentials: PeerCredentials? =
-      if let provider = channel as? any SocketOptionProvider {
-        try? await provider.unsafeGetSocketOption(
-          level: .socket, name: NIOBSDSocket.Option(rawValue: PeerCredentials.option)
-        ).get()
-      } else {
-        nil
-      }
+  private func credentials(of channel: any Channel) async -> PeerCredentials? {
+    guard let provider = channel as? any SocketOptionProvider else { return nil }
+    return try? await provider.unsafeGetSocketOption(
+      level: .socket, name: NIOBSDSocket.Option(rawValue: PeerCredentials.option)
+    ).get()
+  }
+
+  private func refusal(of credentials: PeerCredentials?) -> ControlError? {
     guard let credentials else { return ControlError(.notPermitted, "the caller is not known") }
     let caller = Caller(uid: credentials.uid, gid: credentials.gid)
     if rule.permits(caller) { return nil }

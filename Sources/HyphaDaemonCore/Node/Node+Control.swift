@@ -9,6 +9,13 @@ extension Node: ControlService {
     "This node holds no hypha yet: make one with “hyphactl init”, or claim it from your own node with "
       + "“hyphactl connect” and the code that “hyphactl setup-code” shows.")
 
+  /// For a writer that was restored, made anew from the passphrase, or repaired.
+  static let catchesUpError = ControlError(
+    .behind,
+    "This node may not write yet: its own feed came from a backup, or lost blocks, and has to be in sync with every node "
+      + "that it stays connected to first, or it could contradict what it wrote later. “hyphactl wait --synced” waits for "
+      + "that, “hyphactl peers” shows who is missing; “hyphactl disconnect” those that are gone for good.")
+
   static func controlError(_ error: HyphaError) -> ControlError {
     switch error.code {
     case .readOnly:
@@ -79,9 +86,10 @@ extension Node: ControlService {
     return NodeInfo(
       role: role, hyphalink: record?.hyphalink, domain: record?.domain ?? domain,
       deviceName: record?.deviceName ?? deviceName(nil), ready: notReady == nil, notReady: notReady,
-      canPost: canPost, writer: hypha?.database.local?.key.hex, request: ownRequestInfo,
+      canPost: canPost && record?.catchesUp != true, writer: hypha?.database.local?.key.hex,
+      request: ownRequestInfo,
       sealedMessages: sealedMessages, feeds: feeds, peers: connections.count, diskBytes: files.diskBytes(),
-      storage: storageInfo, version: ControlAPI.release, started: started)
+      storage: storageInfo, catchesUp: record?.catchesUp, version: ControlAPI.release, started: started)
   }
 
   // MARK: - Becoming something
@@ -98,7 +106,7 @@ extension Node: ControlService {
 
   public func initialise(_ params: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result
   {
-    guard record == nil, candidate == nil else {
+    guard record == nil, candidate == nil, restore == nil else {
       throw ControlError(
         .alreadyInitialised,
         "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."

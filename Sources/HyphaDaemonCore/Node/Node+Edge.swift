@@ -76,6 +76,9 @@ extension Node: EdgeDelegate {
       return .refuse(
         status: 403, reason: "The setup code is wrong: “hyphactl setup-code” on the server shows it.")
     }
+    guard restore == nil else {
+      return .refuse(status: 409, reason: "A backup is being restored on this node.")
+    }
     if let candidate {
       return candidate == key
         ? .accept : .refuse(status: 409, reason: "Another set-up of this node is under way.")

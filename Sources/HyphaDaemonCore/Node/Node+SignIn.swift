@@ -64,13 +64,30 @@ extension Node {
 
   /// Notes that all that this node wrote before is here again.
   func finishCatchUp() throws(NodeError) {
-    guard var record, record.catchesUp == true, let hypha, isSynced else { return }
+    guard var record, record.catchesUp == true, let hypha, isSynced, try isInSyncWithAllKept,
+      let local = hypha.database.local, (try? hypha.feeds().contains { $0 === local }) == true
+    else { return }
     record.catchesUp = nil
     try files.write(record)
     self.record = record
     logger.notice(
       "All that this device wrote before is here: it may write again",
-      metadata: ["length": "\(hypha.source.length)"])
+      metadata: ["length": "\(local.length)"])
+  }
+
+  /// Whether each node that this one stays connected to is there, and both have the same: one of them could have what the
+  /// others lack.
+  private var isInSyncWithAllKept: Bool {
+    get throws(NodeError) {
+      var inSync: Set<String> = []
+      for (id, attached) in connections where replicator.isSynced(id) {
+        if let url = attached.transport.url { inSync.insert(ReplicationURL(url, target: .hypha).description) }
+      }
+      return try files.readConnections().allSatisfy { inSync.contains($0) }
+        && settings.connections.urls.allSatisfy {
+          inSync.contains(ReplicationURL($0, target: .hypha).description)
+        }
+    }
   }
 
   /// Derives the keys of a hypha that exists.
@@ -93,8 +110,8 @@ extension Node {
   /// - Parameter key: of the hypha, once it is known.
   private func checkMaySignIn(_ key: PublicKey?) throws(ControlError) {
     guard let record else {
-      guard candidate == nil else {
-        throw ControlError(.alreadyInitialised, "This node is just being set up as an always-on node.")
+      guard candidate == nil, restore == nil else {
+        throw ControlError(.alreadyInitialised, "This node is just being set up.")
       }
       return
     }
@@ -112,7 +129,7 @@ extension Node {
     return try makeRequest(params.lifetimeSeconds)
   }
 
-  private func makeRequest(_ lifetimeSeconds: Int?) throws(ControlError) -> OwnRequestInfo {
+  func makeRequest(_ lifetimeSeconds: Int?) throws(ControlError) -> OwnRequestInfo {
     guard let membership, let name = record?.deviceName else { throw Self.notInitialised }
     let request: OwnRequest
     do throws(HyphaError) {

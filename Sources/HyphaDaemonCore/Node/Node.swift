@@ -49,6 +49,9 @@ public actor Node {
   /// The hypha is about to be opened anew, since the disk refused a write.
   var isReopening = false
   var setupCode: SetupCode?
+  var backup: Backup?
+  var restore: Restore?
+  var check: Check?
   /// What feed readers got last, and which blocks there were.
   var publicPosts: (blocks: [UInt64], posts: PublicPosts)?
   /// A sign-up that was accepted, until the first block under its key verified.
@@ -133,7 +136,8 @@ public actor Node {
     try files.prepareSecrets()
     if let record = try files.readRecord() {
       try finishSignOut(record)
-      try openHypha(record)
+      try files.removeStaging()
+      try openHypha(try resync(record))
     } else {
       try files.removeUnfinished()
       setupCode = try files.setupCode()
@@ -175,7 +179,10 @@ public actor Node {
     case (.origin, _):
       let catchesUp = record.catchesUp == true
       try adopt(writable(NodeFiles.source, key), local: nil, catchesUp: catchesUp)
-    case (_, let writer?): try adopt(feed(NodeFiles.source, key), local: writable(NodeFiles.local, writer))
+    case (_, let writer?):
+      try adopt(
+        feed(NodeFiles.source, key), local: writable(NodeFiles.local, writer),
+        catchesUp: record.catchesUp == true)
     case (_, nil): try adopt(feed(NodeFiles.source, key), local: nil)
     }
     for (key, length) in try visibleLengths() { nextEventSeq[key] = length }
@@ -188,10 +195,20 @@ public actor Node {
   func closeHypha(_ reason: CloseReason) {
     for id in connections.keys { end(id, reason) }
     hypha = nil
+    backup = nil
+    check = nil
     publicPosts = nil
     membership = nil
     replicator = Replicator()
     nextEventSeq = [:]
+  }
+
+  /// Opens the hypha anew from what is on disk. What comes back is no news.
+  func reopen(_ record: NodeRecord) throws(NodeError) {
+    let told = nextEventSeq
+    closeHypha(CloseReason(.goingAway, "This node opens the hypha anew."))
+    try openHypha(record)
+    nextEventSeq.merge(told) { max($0, $1) }
   }
 
   /// Opens a feed that this node only reads, or makes it.
@@ -320,7 +337,8 @@ public actor Node {
     guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
     try checkRoom()
     // What it has published before must be here before it signs anything more.
-    if record?.catchesUp == true || hypha?.database.local.map({ replicator.isFetching($0.key) }) == true {
+    if record?.catchesUp == true { throw Self.catchesUpError }
+    if hypha?.database.local.map({ replicator.isFetching($0.key) }) == true {
       throw Self.controlError(HyphaError(.behind, ""))
     }
     let begun = monotonic
@@ -561,6 +579,7 @@ public actor Node {
     let takesPassphrase = record == nil || record?.role == .reader && record?.writer == nil
     if takesPassphrase { wipeFreedMemory() } else if monotonic > wipesUntil { cwipe_set(false) }
     lookAtRoom()
+    tickBackups()
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()

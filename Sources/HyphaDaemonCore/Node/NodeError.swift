@@ -43,7 +43,9 @@ public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
     default:
       self.init(
         .damaged,
-        "The hypha cannot be opened: \(error.context). Nothing was changed; restore it from a backup.")
+        "The hypha cannot be opened: \(error.context). Nothing was changed. Have what is damaged fetched anew from other "
+          + "nodes (make an empty file “resync” in the state folder, and start hyphad), or restore a backup on a new one."
+      )
     }
   }
 

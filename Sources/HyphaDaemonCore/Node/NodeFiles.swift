@@ -17,6 +17,8 @@ import Hypha
 /// | `connections` | nodes to stay connected to, a URL a line |
 struct NodeFiles {
   let folder: StateFolder
+  /// Secrets are sealed under a credential.
+  let sealsSecrets: Bool
   private let secrets: SecretFiles
 
   private static let record = "node.json"
@@ -36,6 +38,7 @@ struct NodeFiles {
   /// - Parameter credential: what seals stored secrets; `nil`: they are stored as they are.
   init(_ folder: StateFolder, credential: SecretFiles.Credential? = nil) {
     self.folder = folder
+    sealsSecrets = credential != nil
     secrets = SecretFiles(folder, credential)
   }
 
@@ -79,6 +82,8 @@ struct NodeFiles {
 
   /// Clears away what an initialisation that was not finished has left.
   func removeUnfinished() throws(NodeError) {
+    try removeStaging()
+    try removeFeeds()
     do throws(StorageError) {
       _ = try folder.makeFolder(Self.source)
       _ = try folder.makeFolder(Self.local)

@@ -29,6 +29,11 @@ struct Status: ParsableCommand {
         writer + (status.canPost ? "" : status.role == .revoked ? " (revoked)" : " (not authorised)"))
     }
     if let request = status.request { line("request", Self.words(request)) }
+    if status.catchesUp == true {
+      line(
+        "writing",
+        "not yet: this device's own feed has to be in sync with every node that it stays connected to first")
+    }
     line("ready", status.ready ? "yes" : "no. \(status.notReady ?? "")")
     for feed in status.feeds {
       line(

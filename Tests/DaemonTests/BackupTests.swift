@@ -1,0 +1,395 @@
+import FoundationEssentials
+import Glibc
+import HyphaControlAPI
+import Testing
+
+/// Backups and restored nodes, with the programs as they are built.
+@Suite("Backup and restore", .fewAtOnce, .timeLimit(.minutes(15)))
+struct BackupTests {
+  private let folder: TemporaryFolder
+
+  init() throws {
+    folder = try TemporaryFolder()
+  }
+
+  private func file(_ name: String) -> String { "\(folder.path)/\(name)" }
+
+  private func status(_ node: TestNode) throws -> NodeInfo {
+    try node.client().call(NodeStatus.self, .init())
+  }
+
+  private func texts(_ node: TestNode) throws -> [String] {
+    try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text)
+  }
+
+  @discardableResult
+  private func post(_ text: String, on node: TestNode) throws -> String {
+    try node.client().call(PostsCreate.self, .init(text: text)).id
+  }
+
+  private func fresh() async throws -> TestNode {
+    let node = try TestNode()
+    try await node.start()
+    return node
+  }
+
+  private func origin() async throws -> TestNode {
+    let node = try await fresh()
+    let client = try node.client()
+    let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
+    _ = try client.call(
+      NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "origin"))
+    return node
+  }
+
+  /// An origin and an always-on node that it has claimed.
+  private func pair() async throws -> (origin: TestNode, server: TestNode) {
+    let (origin, server) = (try await origin(), try await fresh())
+    try claim(server, by: origin)
+    return (origin, server)
+  }
+
+  private func claim(_ server: TestNode, by origin: TestNode) throws {
+    let code = try server.client().call(SetupCodeShow.self, .init()).code
+    _ = try origin.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+    _ = try origin.client().call(NodeWait.self, .init(for: .synced, timeoutSeconds: 30))
+  }
+
+  private func refusal(_ body: () throws -> Void) throws -> ControlError.Code? {
+    do {
+      try body()
+      return nil
+    } catch let failure as ControlFailure {
+      guard case .refused(let error) = failure.code else { throw failure }
+      return error.code
+    }
+  }
+
+  private func expectDone(_ ended: Ended, _ place: SourceLocation = #_sourceLocation) {
+    #expect(ended.status == 0, "\(ended.stderr)", sourceLocation: place)
+  }
+
+  /// Nothing is left of a restore that did not come to its end.
+  private func expectUntouched(_ node: TestNode, _ place: SourceLocation = #_sourceLocation) async throws {
+    try await eventually("something of the restore is left") {
+      access("\(node.statePath)/restore", F_OK) == 0 ? nil : true
+    }
+    #expect(try status(node).role == .uninitialised, sourceLocation: place)
+    #expect(access("\(node.statePath)/node.json", F_OK) != 0, sourceLocation: place)
+    #expect(access("\(node.statePath)/secrets/writer", F_OK) != 0, sourceLocation: place)
+  }
+
+  @Test("A backup that is made while posts go on is a node as it was at one moment")
+  func whileRunning() async throws {
+    let origin = try await origin()
+    for number in 0..<300 { try post("before \(number) " + String(repeating: "x", count: 3000), on: origin) }
+    let socket = origin.socket
+    let poster = Task.detached {
+      guard let client = try? ControlClient(path: socket) else { return 0 }
+      var made = 0
+      while !Task.isCancelled, (try? client.call(PostsCreate.self, .init(text: "meanwhile \(made)"))) != nil {
+        made += 1
+      }
+      return made
+    }
+    let before = umask(0)
+    defer { umask(before) }
+    let ended = try await origin.ctl("backup", file("backup"), "--json")
+    expectDone(ended)
+    poster.cancel()
+    #expect(await poster.value > 0)
+    #expect(try ended.json()["blocks"] != nil && ended.json()["encrypted"] == .bool(false))
+    var found = stat()
+    #expect(stat(file("backup"), &found) == 0 && found.st_mode & 0o777 == 0o600)
+    #expect(folder.read("backup").count > 300 * 3000)
+
+    // It is not written over unless that is said.
+    let again = try await origin.ctl("backup", file("backup"))
+    #expect(again.status == 65 && again.stderr.contains("--force"))
+    expectDone(try await origin.ctl("backup", file("backup"), "--force"))
+    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
+    #expect(names == ["backup"])
+
+    let posts = try texts(origin)
+    let link = try status(origin).hyphalink
+    try await origin.kill()
+    let restored = try await fresh()
+    let output = try await restored.ctl("restore", file("backup"))
+    expectDone(output)
+    #expect(output.text == link)
+    #expect(try texts(restored) == posts)
+    let info = try status(restored)
+    #expect(info.role == .origin && info.catchesUp == true && !info.canPost)
+    #expect(try await restored.ctl("verify").status == 0)
+    #expect(access("\(restored.statePath)/restore", F_OK) != 0)
+    // Nothing is overwritten.
+    let twice = try await restored.ctl("restore", file("backup"))
+    #expect(twice.status == 1 && twice.stderr.contains("overwrites nothing"))
+    // It opens from disk, too.
+    _ = try await restored.stop()
+    try await restored.start()
+    #expect(try texts(restored) == posts)
+  }
+
+  @Test("A writer that was restored does not contradict what it wrote after the backup")
+  func doesNotFork() async throws {
+    let (origin, server) = try await pair()
+    try post("one", on: origin)
+    expectDone(try await origin.ctl("backup", file("backup")))
+    try post("two", on: origin)
+    try post("three", on: origin)
+    try await eventually("the server does not have all") { try texts(server).count == 3 ? true : nil }
+    try await origin.kill()
+    try await server.stop()
+
+    let restored = try await fresh()
+    expectDone(try await restored.ctl("restore", file("backup")))
+    #expect(try texts(restored) == ["one"])
+    let refused = try await restored.ctl("post", "four")
+    #expect(refused.status == 1 && refused.stderr.contains("in sync with every node"), "\(refused.stderr)")
+    #expect(try await restored.ctl("status").text.contains("not yet"))
+    // Also after another start.
+    _ = try await restored.stop()
+    try await restored.start()
+    #expect(try refusal { try post("four", on: restored) } == .behind)
+
+    try await server.start()
+    try await eventually(within: 60, "it does not catch up: \(restored.log)") {
+      try status(restored).canPost ? true : nil
+    }
+    #expect(try texts(restored) == ["three", "two", "one"])
+    try post("four", on: restored)
+    try await eventually("the two do not agree: \(server.log)") {
+      try texts(server) == ["four", "three", "two", "one"] ? true : nil
+    }
+    #expect(!server.log.contains("disconnected for what it sent"))
+    #expect(try status(restored).catchesUp == nil)
+    for node in [restored, server] { #expect(try await node.ctl("verify").status == 0) }
+  }
+
+  @Test("One node that has less does not let a restored writer write while another is missing")
+  func waitsForEveryNode() async throws {
+    let (origin, server) = try await pair()
+    try post("one", on: origin)
+    let other = try await fresh()
+    try claim(other, by: origin)
+    expectDone(try await origin.ctl("backup", file("backup")))
+    // The second one is away when more is posted.
+    _ = try await other.stop()
+    try post("two", on: origin)
+    try await eventually("the server does not have all") { try texts(server).count == 2 ? true : nil }
+    try await origin.kill()
+    _ = try await server.stop()
+    try await other.start()
+
+    let restored = try await fresh()
+    expectDone(try await restored.ctl("restore", file("backup")))
+    try await eventually("the second does not connect") {
+      try restored.client().call(PeersList.self, .init()).peers.contains(where: \.synced) ? true : nil
+    }
+    // Some ticks, in which it could decide wrongly.
+    try await Task.sleep(for: .seconds(3))
+    #expect(try refusal { try post("another two", on: restored) } == .behind)
+    try await server.start()
+    try await eventually(within: 60) { try status(restored).canPost ? true : nil }
+    #expect(try texts(restored) == ["two", "one"])
+  }
+
+  @Test("With a new writer, the others let it in, and the old feed stays readable")
+  func newWriter() async throws {
+    let (origin, server) = try await pair()
+    try post("one", on: origin)
+    expectDone(try await origin.ctl("backup", file("backup")))
+    try post("two", on: origin)
+    let restored = try await fresh()
+    let ended = try await restored.ctl(
+      "restore", file("backup"), "--new-writer", "--device-name", "second", "--json")
+    expectDone(ended)
+    let result = try JSONDecoder().decode(RestoreFinish.Result.self, from: Data(ended.stdout))
+    #expect(result.role == .reader && !result.catchesUp && result.request?.state == .pending)
+    #expect(try result.writer != status(origin).writer)
+    #expect(try refusal { try post("not yet", on: restored) } == .readOnly)
+    let words = try #require(result.request?.words)
+    try await eventually("the request does not come: \(server.log)") {
+      try origin.client().call(RequestsList.self, .init()).requests.first?.words == words ? true : nil
+    }
+    expectDone(try await origin.ctl("approve", "second", "--yes"))
+    try await eventually { try status(restored).canPost ? true : nil }
+    try post("three", on: restored)
+    try await eventually { try texts(origin) == ["three", "two", "one"] ? true : nil }
+  }
+
+  @Test("An authorised device's backup has its own writer and the feeds of others")
+  func device() async throws {
+    let (origin, server) = try await pair()
+    let phone = try await fresh()
+    let link = try #require(try status(origin).hyphalink)
+    _ = try phone.client().call(
+      NodeInitialise.self, .init(hyphalink: link, deviceName: "phone", writer: true))
+    _ = try phone.client().call(ConnectionsAdd.self, .init(url: server.url))
+    let writer = try #require(try status(phone).writer)
+    _ = try origin.client().call(DatabaseAuthorize.self, .init(key: writer))
+    try post("from the origin", on: origin)
+    try await eventually { try status(phone).canPost ? true : nil }
+    try post("from the phone", on: phone)
+    try await eventually { try texts(phone).count == 2 ? true : nil }
+    expectDone(try await phone.ctl("backup", file("backup")))
+    try post("later", on: phone)
+    try await eventually { try texts(server).count == 3 ? true : nil }
+    try await phone.kill()
+    let restored = try await fresh()
+    expectDone(try await restored.ctl("restore", file("backup")))
+    try await eventually(within: 60) { try status(restored).canPost ? true : nil }
+    #expect(try status(restored).writer == writer && status(restored).role == .authorised)
+    try post("again", on: restored)
+    try await eventually {
+      try Set(texts(server)) == ["again", "later", "from the phone", "from the origin"] ? true : nil
+    }
+  }
+
+  @Test("An encrypted backup gives nothing away, and opens with its passphrase only")
+  func encrypted() async throws {
+    let origin = try await origin()
+    try post("a text to look for", on: origin)
+    let right = try folder.write("passphrase", "correct horse battery\n".utf8)
+    let wrong = try folder.write("wrong", "correct horse batterie\n".utf8)
+    expectDone(
+      try await origin.ctl("backup", file("backup"), "--encrypt", "--passphrase-file", right))
+    let bytes = folder.read("backup")
+    #expect(bytes.starts(with: Array("hypha backup 1\n".utf8) + [1]))
+    let secret = [UInt8](try Data(contentsOf: URL(filePath: "\(origin.statePath)/secrets/writer")))
+    #expect(!contains(bytes, "a text to look for".utf8) && !contains(bytes, secret.prefix(16)))
+    let plain = try await origin.ctl("backup", "-")
+    #expect(
+      plain.status == 0 && contains(plain.stdout, secret) && contains(plain.stdout, "a text to look for".utf8)
+    )
+
+    let node = try await fresh()
+    for (arguments, words) in [
+      ([], "--passphrase-file"), (["--passphrase-file", wrong], "not the backup's passphrase"),
+    ] {
+      let running = try node.startCtl(["restore", file("backup")] + arguments)
+      let ended = try await running.end()
+      #expect(ended.status != 0 && ended.stderr.contains(words), "\(ended.stderr)")
+      try await expectUntouched(node)
+    }
+    #expect(!node.log.contains("correct horse"))
+    expectDone(try await node.ctl("restore", file("backup"), "--passphrase-file", right))
+    #expect(try texts(node) == ["a text to look for"])
+    #expect(try await node.ctl("verify").status == 0)
+    // From standard input.
+    let other = try await fresh()
+    expectDone(try await other.ctl("restore", "-", "--passphrase-file", right, input: bytes))
+    #expect(try texts(other) == ["a text to look for"])
+  }
+
+  private func contains(_ bytes: [UInt8], _ part: some Collection<UInt8>) -> Bool {
+    let part = Array(part)
+    return bytes.indices.dropLast(part.count - 1).contains { bytes[$0...].starts(with: part) }
+  }
+
+  @Test("A backup that is cut off or altered is told, and nothing of it stays", arguments: [false, true])
+  func damaged(isEncrypted: Bool) async throws {
+    let origin = try await origin()
+    for number in 0..<30 { try post("post \(number)", on: origin) }
+    let passphrase = try folder.write("passphrase", "correct horse battery\n".utf8)
+    let options = isEncrypted ? ["--passphrase-file", passphrase] : []
+    let made = try await origin.startCtl(
+      ["backup", file("backup")] + (isEncrypted ? ["--encrypt"] : []) + options
+    ).end()
+    expectDone(made)
+    let whole = folder.read("backup")
+    let node = try await fresh()
+    var broken: [[UInt8]] = [
+      [], Array(whole.prefix(9)), Array(whole.prefix(100)), Array(whole.prefix(whole.count / 2)),
+      Array(whole.dropLast()), Array(whole.dropLast(40)), whole + [0], Array("something else".utf8),
+    ]
+    for place in [3, 15, 60, whole.count / 3, whole.count / 2, whole.count - 100, whole.count - 1] {
+      var altered = whole
+      altered[place] ^= 4
+      broken.append(altered)
+    }
+    for (number, bytes) in broken.enumerated() {
+      let ended = try await node.startCtl(["restore", "-"] + options, input: bytes).end()
+      #expect(ended.status == 1, "\(number): \(ended.stderr)")
+      #expect(!ended.stderr.isEmpty && ended.stdout.isEmpty)
+      try await expectUntouched(node)
+      // The next may begin at once.
+      try await eventually { try await node.ctl("status", "--json").status == 1 ? true : nil }
+    }
+    expectDone(try await node.startCtl(["restore", file("backup")] + options).end())
+    #expect(try texts(node).count == 30)
+  }
+
+  @Test("A restore that is killed half-way leaves nothing behind")
+  func killed() async throws {
+    let origin = try await origin()
+    for number in 0..<50 { try post("post \(number)", on: origin) }
+    expectDone(try await origin.ctl("backup", file("backup")))
+    let node = try await fresh()
+    let client = try node.client()
+    let id = try client.call(RestoreBegin.self, .init()).id
+    let half = Data(folder.read("backup").prefix(20_000)).base64EncodedString()
+    _ = try client.call(RestoreWrite.self, .init(id: id, base64: half))
+    #expect(access("\(node.statePath)/restore/hypha/source", F_OK) == 0)
+    // Meanwhile it becomes nothing else.
+    #expect(
+      try refusal {
+        _ = try client.call(
+          NodeInitialise.self, .init(hyphalink: String(repeating: "ab", count: 32)))
+      } == .alreadyInitialised)
+    try await node.kill()
+    try await node.start()
+    try await expectUntouched(node)
+    expectDone(try await node.ctl("restore", file("backup")))
+    #expect(try texts(node).count == 50)
+  }
+
+  @Test("A node of the group's member gives out no secrets, and an always-on node has none")
+  func alwaysOn() async throws {
+    let (origin, server) = try await pair()
+    try post("one", on: origin)
+    try await eventually { try texts(server) == ["one"] ? true : nil }
+    let ended = try await server.ctl("backup", file("backup"), "--json")
+    expectDone(ended)
+    #expect(try ended.json()["hasWriter"] == .bool(false))
+    try await server.kill()
+    let restored = try await fresh()
+    #expect(try await restored.ctl("restore", file("backup"), "--new-writer").status == 1)
+    try await expectUntouched(restored)
+    expectDone(try await restored.ctl("restore", file("backup")))
+    let info = try status(restored)
+    #expect(info.role == .alwaysOn && info.catchesUp == nil && info.writer == nil)
+    #expect(try texts(restored) == ["one"])
+  }
+
+  @Test("Sealed secrets are in encrypted backups only, and are sealed again where they are restored")
+  func sealed() async throws {
+    _ = try folder.write("hypha-secrets", [UInt8](repeating: 7, count: 32))
+    let node = try TestNode()
+    try node.configure(node: "secrets_credential = \"hypha-secrets\"")
+    node.environment["CREDENTIALS_DIRECTORY"] = .some(folder.path)
+    try await node.start()
+    let passphrase = try node.client().call(PassphraseGenerate.self, .init()).passphrase
+    _ = try node.client().call(
+      NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "origin"))
+    let refused = try await node.ctl("backup", file("backup"))
+    #expect(refused.status == 1 && refused.stderr.contains("--encrypt"))
+    let code = try folder.write("passphrase", "correct horse battery\n".utf8)
+    expectDone(try await node.ctl("backup", file("backup"), "--encrypt", "--passphrase-file", code))
+    let plain = try await fresh()
+    expectDone(try await plain.ctl("restore", file("backup"), "--passphrase-file", code))
+    #expect([UInt8](try Data(contentsOf: URL(filePath: "\(plain.statePath)/secrets/writer"))).count == 64)
+  }
+
+  @Test("Nothing secret is written to a terminal") func terminal() async throws {
+    let origin = try await origin()
+    let terminal = try PseudoTerminal()
+    let program = try Programs.path("hyphactl")
+    let running = try Running(
+      program, ["backup", "-"], environment: ["HYPHA_SOCKET": .some(origin.socket)], terminal: terminal,
+      use: .output)
+    #expect(try await running.end().status == 64)
+    #expect(terminal.shown.contains("not written to a terminal"))
+  }
+}

@@ -1,0 +1,187 @@
+import Hypercore
+import TestSupport
+import Testing
+
+/// Damage on disk: what a check says, and what comes back from another copy.
+@Suite struct FeedCheckTests {
+  private struct Copy {
+    let files: FeedFiles<MemoryStorage>
+    var feed: Feed<MemoryStorage>
+
+    /// Changes bytes behind the feed's back.
+    func flip(_ file: KeyPath<FeedFiles<MemoryStorage>, MemoryStorage>, _ offsets: Int...) throws {
+      for offset in offsets {
+        let byte = files[keyPath: file].bytes[offset] ^ 0x55
+        try [byte].withUnsafeBytes { try files[keyPath: file].write($0, at: UInt64(offset)) }
+      }
+    }
+  }
+
+  private static let length: UInt64 = 203
+  private static let seed = [UInt8](repeating: 3, count: 32)
+
+  private static var pair: KeyPair { seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) } }
+
+  private static func block(_ index: UInt64) -> [UInt8] {
+    Array("block \(index) ".utf8) + [UInt8](repeating: UInt8(index % 251), count: Int(index % 37))
+  }
+
+  private static func start(_ index: UInt64) -> Int {
+    (0..<index).reduce(0) { $0 + block($1).count }
+  }
+
+  private func files() throws -> FeedFiles<MemoryStorage> {
+    try FeedFiles { (_) throws(StorageError) in MemoryStorage() }
+  }
+
+  private func writer() throws -> Copy {
+    let files = try files()
+    let feed = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
+    for index in 0..<Self.length { _ = try feed.append(Self.block(index)) }
+    try feed.flush(durable: true)
+    return Copy(files: files, feed: feed)
+  }
+
+  private func clone(of writer: Copy, _ blocks: some Sequence<UInt64>) throws -> Copy {
+    let files = try files()
+    let copy = Copy(files: files, feed: try Feed(files: files, key: writer.feed.key))
+    try fetch(blocks, from: writer, to: copy.feed)
+    return copy
+  }
+
+  private func fetch(_ blocks: some Sequence<UInt64>, from: Copy, to feed: Feed<MemoryStorage>) throws {
+    for index in blocks where !feed.has(index) {
+      let proof = try from.feed.proof(
+        of: index, digest: feed.digest(of: index), hashOnly: false, remoteTree: SparseBitfield())
+      try feed.put(from.feed.block(at: index), at: index, proof: proof)
+    }
+    try feed.flush(durable: true)
+  }
+
+  private func check(_ feed: Feed<MemoryStorage>) throws -> FeedDamage {
+    let check = FeedCheck(feed)
+    var slices = 0
+    while !check.isDone {
+      try check.run { true }
+      slices += 1
+    }
+    #expect(slices >= 203)
+    let once = FeedCheck(feed)
+    try once.run { false }
+    #expect(once.isDone && once.damage == check.damage)
+    #expect(check.progress.checked == check.progress.total)
+    return check.damage
+  }
+
+  /// Repairs, opens anew, fetches from another copy what is missing, and expects all to be well.
+  @discardableResult
+  private func mend(_ copy: Copy, from other: Copy, isWriter: Bool = false) throws
+    -> Feed<MemoryStorage>.Repair
+  {
+    let before = (copy.feed.length, copy.feed.heldBlocks)
+    let held = (0..<copy.feed.length).filter { copy.feed.has($0) }
+    let repair = try copy.feed.repair(check(copy.feed))
+    let feed =
+      isWriter
+      ? try Feed(files: copy.files, keyPair: Self.pair, storeSecretKey: false)
+      : try Feed(files: copy.files, key: copy.feed.key)
+    if isWriter { #expect(feed.length == before.0) }
+    try fetch(held, from: other, to: feed)
+    #expect(feed.length == before.0 && feed.heldBlocks == before.1)
+    #expect(try check(feed).isNone)
+    for index in held { #expect(try feed.block(at: index) == Self.block(index)) }
+    // And once more from disk.
+    let again = try Feed(files: copy.files, key: copy.feed.key)
+    #expect(again.length == before.0 && again.heldBlocks == before.1)
+    return repair
+  }
+
+  @Test func aWholeFeedIsClean() throws {
+    let writer = try writer()
+    #expect(try check(writer.feed).isNone)
+    #expect(try check(clone(of: writer, 0..<Self.length).feed).isNone)
+    let some = stride(from: UInt64(1), to: Self.length, by: 7)
+    let part = try clone(of: writer, some)
+    let found = FeedCheck(part.feed)
+    try found.run { false }
+    #expect(found.damage.isNone && found.checkedBlocks == UInt64(Array(some).count))
+  }
+
+  @Test func aBlockThatWasAltered() throws {
+    let writer = try writer()
+    for isWriter in [true, false] {
+      let copy = isWriter ? try self.writer() : try clone(of: writer, 0..<Self.length)
+      let other = try clone(of: writer, 0..<Self.length)
+      try copy.flip(\.data, Self.start(5), Self.start(6), Self.start(100) + 3)
+      let damage = try check(copy.feed)
+      #expect(damage.blocks == [5..<7, 100..<101] && damage.nodes == [] && damage.signatures == [])
+      let repair = try mend(copy, from: other, isWriter: isWriter)
+      #expect(repair.droppedBlocks == 3 && repair.rebuiltNodes == 0)
+    }
+  }
+
+  @Test func nodesThatTheOthersTell() throws {
+    let writer = try writer()
+    let other = try clone(of: writer, 0..<Self.length)
+    for isWriter in [true, false] {
+      // A leaf's hash, a leaf's size, a parent high up, a root.
+      for (node, byte) in [(40, 3), (42, 39), (31, 0), (127, 30), (127, 35), (404, 1)] {
+        let copy = isWriter ? try self.writer() : try clone(of: writer, 0..<Self.length)
+        try copy.flip(\.tree, 32 + 40 * node + byte)
+        // What is in memory would hide it.
+        let feed = copy.feed
+        let damage = try check(feed)
+        #expect(damage.nodes == [UInt64(node)] && damage.blocks == [], "\(node)")
+        let repair = try mend(copy, from: other, isWriter: isWriter)
+        #expect(repair.rebuiltNodes == 1 && repair.droppedBlocks == 0)
+      }
+    }
+  }
+
+  @Test func aSectorOfTheTree() throws {
+    let writer = try writer()
+    let other = try clone(of: writer, 0..<Self.length)
+    for isWriter in [true, false] {
+      let copy = isWriter ? try self.writer() : try clone(of: writer, 0..<Self.length)
+      try [UInt8](repeating: 0, count: 1024).withUnsafeBytes { try copy.files.tree.write($0, at: 5500) }
+      // As a daemon that starts after it finds it.
+      let opened =
+        isWriter
+        ? try Feed(files: copy.files, keyPair: Self.pair, storeSecretKey: false)
+        : try Feed(files: copy.files, key: copy.feed.key)
+      let damage = try check(opened)
+      #expect(!damage.nodes.isEmpty && damage.blockCount > 0 && damage.blockCount < Self.length)
+      try mend(Copy(files: copy.files, feed: opened), from: other, isWriter: isWriter)
+    }
+  }
+
+  @Test func signatures() throws {
+    let writer = try writer()
+    let other = try clone(of: writer, 0..<Self.length)
+    let last = Int(Self.length - 1)
+    let own = try self.writer()
+    try own.flip(\.signatures, 32 + 64 * 17, 32 + 64 * last + 63)
+    #expect(try check(own.feed).signatures == [17, UInt64(last)])
+    let before = try writer.feed.signature(at: UInt64(last))
+    #expect(try mend(own, from: other, isWriter: true).resigned == 1)
+    #expect(try Feed(files: own.files, key: own.feed.key).signature(at: UInt64(last)) == before)
+    // Of a clone that was fetched at once, the last is the only one: it begins anew.
+    let clone = try clone(of: writer, 0..<Self.length)
+    try clone.flip(\.signatures, 32 + 64 * last)
+    #expect(try check(clone.feed).signatures == [UInt64(last)])
+    #expect(try mend(clone, from: other).isBegunAnew)
+  }
+
+  @Test func filesThatWereCutOff() throws {
+    let writer = try writer()
+    let other = try clone(of: writer, 0..<Self.length)
+    let copy = try clone(of: writer, 0..<Self.length)
+    try copy.files.data.truncate(to: UInt64(Self.start(150)))
+    #expect(try check(copy.feed).blocks == [150..<Self.length])
+    try mend(copy, from: other)
+    let tree = try clone(of: writer, 0..<Self.length)
+    try tree.files.tree.truncate(to: 5000)
+    #expect(try !check(tree.feed).isNone)
+    try mend(tree, from: other)
+  }
+}
