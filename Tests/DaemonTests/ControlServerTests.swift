@@ -23,6 +23,15 @@ import Testing
     #expect(!CallerRule(ownUID: 990, group: nil).permits(Caller(uid: 1000, groups: [0, 980, 990])))
   }
 
+  @Test func membersOfTheGroupDoNotGetSecrets() {
+    let rule = CallerRule(ownUID: 500, group: 7)
+    #expect(rule.isOwner(Caller(uid: 0, groups: [])) && rule.isOwner(Caller(uid: 500, groups: [])))
+    let member = Caller(uid: 501, groups: [7])
+    #expect(rule.permits(member) && !rule.isOwner(member))
+    let withSecrets = controlMethods.filter { $0.isOwnerOnly }.map { $0.name }
+    #expect(withSecrets == ["backup.begin", "backup.read", "backup.end"])
+  }
+
   @Test func readsTheUserDatabase() {
     let root = Caller(uid: 0, gid: 0)
     #expect(root.groups.contains(0))

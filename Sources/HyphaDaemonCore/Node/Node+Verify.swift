@@ -5,7 +5,7 @@ public import HyphaControlAPI
 /// Checking what is on disk, and mending it.
 extension Node {
   /// A check of all feeds, a slice at a time.
-  final class Check {
+  final class Verification {
     let id: String
     let feeds: [(check: FeedCheck<FileStorage>, folder: String)]
     var failure: NodeError?
@@ -63,12 +63,12 @@ extension Node {
   }
 
   private func begin(_ feeds: [(FeedCheck<FileStorage>, String)]) {
-    let check = Check(id: Hex.encode(Self.random(8)), feeds: feeds, now: monotonic)
+    let check = Verification(id: Hex.encode(Self.random(8)), feeds: feeds, now: monotonic)
     self.check = check
     Task { await run(check) }
   }
 
-  private func run(_ check: Check) async {
+  private func run(_ check: Verification) async {
     for (feed, _) in check.feeds {
       while !feed.isDone {
         guard self.check === check, !isStopping else { return }
@@ -92,7 +92,7 @@ extension Node {
     check.isDone = true
   }
 
-  private func result(_ check: Check) -> NodeVerify.Result {
+  private func result(_ check: Verification) -> NodeVerify.Result {
     var (checked, total): (UInt64, UInt64) = (0, 0)
     for (feed, _) in check.feeds {
       let progress = feed.progress

@@ -51,7 +51,7 @@ public actor Node {
   var setupCode: SetupCode?
   var backup: Backup?
   var restore: Restore?
-  var check: Check?
+  var check: Verification?
   /// What feed readers got last, and which blocks there were.
   var publicPosts: (blocks: [UInt64], posts: PublicPosts)?
   /// A sign-up that was accepted, until the first block under its key verified.
