@@ -20,17 +20,20 @@ public struct Daemon: Sendable {
   let configuration: Configuration
   private let file: String
   private let metrics: MetricsRegistry?
+  private let log: LogThreshold?
   let logger: Logger
 
   /// - Parameters:
   ///   - file: where the configuration was read from, and is read again.
   ///   - metrics: what the process counts with.
   public init(
-    _ configuration: Configuration, file: String, metrics: MetricsRegistry? = nil, logger: Logger
+    _ configuration: Configuration, file: String, metrics: MetricsRegistry? = nil,
+    log: LogThreshold? = nil, logger: Logger
   ) {
     self.configuration = configuration
     self.file = file
     self.metrics = metrics
+    self.log = log
     self.logger = logger
   }
 
@@ -64,19 +67,15 @@ public struct Daemon: Sendable {
       try? await nodeLoops.shutdownGracefully()
       throw error
     }
-    let status = "Serving on \(servers.edge.compactMap(Self.name).joined(separator: " and "))"
-    logger.notice("\(status)", metadata: ["state": "\(folder.path)", "version": "\(ControlAPI.release)"])
-    ServiceManager.ready(status: status)
-    let watchdog = Self.keepWatchdog()
+    let places = servers.edge.compactMap(Self.name).joined(separator: " and ")
+    logger.notice(
+      "Serving on \(places)", metadata: ["state": "\(folder.path)", "version": "\(ControlAPI.release)"])
+    ServiceManager.ready(status: "Serving on \(places)")
+    let supervision = Task { await Supervision(node: node, places: places).run() }
     let reminder = certificates.map { Self.remind($0) }
-    let (policy, store) = (servers.policy, servers.certificates)
-    let reload = Reload(file: file, status: status, logger: logger) { new in
-      policy.apply(new)
-      // One that is taken out of the settings is served until the next start.
-      if !new.https.certificate.isEmpty { store?.reload(new.https) }
-    }
+    let reload = reload(node, servers)
     let end = await Self.untilEnd(signals, failures, reload)
-    watchdog?.cancel()
+    supervision.cancel()
     reminder?.cancel()
     ServiceManager.stopping(status: "Finishing what was begun")
     logger.notice("Stopping")
@@ -98,6 +97,7 @@ public struct Daemon: Sendable {
     /// What a reload may change.
     var policy: EdgePolicy
     var certificates: CertificateStore?
+    var limiter: ConnectionLimiter
   }
 
   /// Opens every socket, those that systemd passes on first.
@@ -131,7 +131,7 @@ public struct Daemon: Sendable {
     }
     return Servers(
       control: control, edge: edge, metrics: try await serveMetrics(node, loops), policy: policy,
-      certificates: certificates)
+      certificates: certificates, limiter: limiter)
   }
 
   /// Prometheus's view of the node, where the settings have an address for it.
@@ -152,14 +152,16 @@ public struct Daemon: Sendable {
     }
   }
 
-  /// Tells systemd that the process lives.
-  private static func keepWatchdog() -> Task<Void, Never>? {
-    guard let interval = ServiceManager.watchdogInterval else { return nil }
-    return Task {
-      while !Task.isCancelled {
-        ServiceManager.keepAlive()
-        try? await Task.sleep(for: interval)
-      }
+  /// What SIGHUP does.
+  private func reload(_ node: Node, _ servers: Servers) -> Reload {
+    Reload(file: file, begun: configuration, logger: logger) { [log] new in
+      log?.level = new.log.level
+      servers.policy.apply(new)
+      servers.limiter.change(
+        total: new.replication.maxConnections, perAddress: new.replication.maxConnectionsPerAddress)
+      // One that is taken out of the settings is served until the next start.
+      if !new.https.certificate.isEmpty { servers.certificates?.reload(new.https) }
+      await node.reconfigure(new)
     }
   }
 
@@ -172,7 +174,7 @@ public struct Daemon: Sendable {
         for await signal in signals {
           // A terminal that is closed sends SIGHUP too, and then nobody is left to stop the node.
           guard signal == .sighup, !isInTerminal else { return .signal }
-          reload()
+          await reload()
         }
         return nil
       }

@@ -29,12 +29,13 @@ struct Hyphad: AsyncParsableCommand {
       print("\(config) is good.")
       return
     }
-    StandardErrorLog.bootstrap(level: configuration.log.level)
+    let log = LogThreshold.bootstrap(level: configuration.log.level)
     let logger = Logger(label: "hyphad")
     // What nobody fetches is not counted.
     let metrics = configuration.metrics.address.map { _ in MetricsRegistry.bootstrap() }
     do {
-      let daemon = Daemon(configuration, file: config, metrics: metrics, logger: logger)
+      let daemon = Daemon(
+        configuration, file: config, metrics: metrics, log: log, logger: logger)
       if case .failure(let error) = try await daemon.run() {
         Self.end("hyphad: stopped because \(error)", status: EX_IOERR)
       }

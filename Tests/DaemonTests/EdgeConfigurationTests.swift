@@ -174,13 +174,25 @@ import Testing
   @Test func logLinesStayWhole() throws {
     let folder = try TemporaryFolder()
     let file = try FileDescriptor("\(folder.path)/log", O_RDWR | O_CREAT)
-    var log = StandardErrorLog(label: "hyphad", level: .info, journal: true, descriptor: file.number)
+    let threshold = LogThreshold(.info)
+    var log = StandardErrorLog(label: "hyphad", threshold: threshold, descriptor: file.number)
     log[metadataKey: "peer"] = "::1"
     let logger = Logger(label: "hyphad") { _ in log }
     logger.warning("Refused\n<2>forged \u{1B}[31m", metadata: ["reason": "too many"])
     logger.debug("Not shown")
     let text = String(decoding: folder.read("log"), as: UTF8.self)
-    #expect(text == "<4>hyphad: Refused?<2>forged ?[31m peer=::1 reason=\"too many\"\n")
+    #expect(
+      text.hasSuffix("Z warning hyphad: Refused?<2>forged ?[31m peer=::1 reason=\"too many\"\n"), "\(text)")
+    #expect(text.count(where: \.isNewline) == 1)
+    threshold.level = .debug
+    logger.debug("Shown")
+    #expect(String(decoding: folder.read("log"), as: UTF8.self).hasSuffix("Z debug hyphad: Shown peer=::1\n"))
+  }
+
+  @Test func valuesAreFieldsOfTheJournal() {
+    #expect(JournalLog.name("discoveryKey") == "HYPHA_DISCOVERY_KEY")
+    #expect(JournalLog.name("a-b.c 1") == "HYPHA_A_B_C_1")
+    #expect(JournalLog.name(String(repeating: "x", count: 59)) == nil)
   }
 
   @Test func serviceManagerIsToldOnItsSocket() throws {

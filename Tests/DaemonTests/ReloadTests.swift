@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import HyphaControlAPI
 import Testing
@@ -25,6 +26,78 @@ import Testing
     #expect(node.log.contains("there is no key nonsense in [node]"))
     #expect(try await isBelieved())
     #expect(try await node.stop()?.status == 0)
+  }
+
+  @Test func takesOverWhatItCanAndNamesTheRest() async throws {
+    let node = try TestNode()
+    try await node.start()
+    #expect(!node.log.contains("debug hyphad"))
+    let settings = try String(contentsOfFile: "\(node.folder.path)/hyphad.toml", encoding: .utf8)
+    let changed =
+      settings.replacing("127.0.0.1:\(node.port)", with: "127.0.0.1:1")
+      + "\n[log]\nlevel = \"debug\"\n[replication]\nmax_connections = 1\n"
+    _ = try node.folder.write("hyphad.toml", changed.utf8)
+    node.daemon?.send(SIGHUP)
+    try await eventually("\(node.log)") { node.log.contains("Reloaded") ? true : nil }
+    try await eventually("\(node.log)") {
+      node.log.contains("read at the start alone: restart hyphad settings=\"[http] address\"") ? true : nil
+    }
+    // One connection at a time now: the second is turned away without an answer.
+    let held = try RawClient(port: node.port)
+    held.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    #expect(try await held.readHeader().hasPrefix("HTTP/1.1 "))
+    let second = try RawClient(port: node.port)
+    second.send("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+    #expect(try await second.readToEnd().isEmpty)
+    try await node.stop()
+  }
+
+  @Test func systemdHearsHowItIs() async throws {
+    let node = try TestNode()
+    let path = "\(node.folder.path)/notify"
+    let socket = FileDescriptor(owning: Glibc.socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue), 0))
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+    let bound = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        bind(socket.number, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    try #require(bound == 0)
+    var heard = ""
+    func hears(_ text: String) async throws {
+      try await eventually("no \(text) in \(heard)") {
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = recv(socket.number, &bytes, bytes.count, Int32(MSG_DONTWAIT))
+        if count > 0 { heard += String(decoding: bytes[..<count], as: UTF8.self) + "\n" }
+        return heard.contains(text) ? true : nil
+      }
+    }
+    for (name, value) in ["NOTIFY_SOCKET": path, "WATCHDOG_USEC": "1000000"] {
+      node.environment[name] = .some(value)
+    }
+    node.environment["WATCHDOG_PID"] = .some(nil)
+    try await node.start()
+    try await hears("READY=1")
+    try await hears("; waits to be set up: hyphactl init")
+    heard = ""
+    for _ in 0..<3 {
+      // Again and again, for as long as the node's own loop answers.
+      heard = ""
+      try await hears("WATCHDOG=1")
+    }
+    let client = try node.client()
+    let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
+    _ = try client.call(NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase))
+    try await hears("; origin, 0 nodes connected")
+    node.daemon?.send(SIGHUP)
+    try await hears("RELOADING=1\nMONOTONIC_USEC=")
+    heard = ""
+    try await hears("READY=1")
+    node.daemon?.send(SIGTERM)
+    try await hears("STOPPING=1")
+    try await node.stop()
   }
 
   /// A terminal that is closed sends it, too.

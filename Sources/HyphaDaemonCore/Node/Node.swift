@@ -27,7 +27,7 @@ public actor Node {
   public nonisolated var unownedExecutor: UnownedSerialExecutor { loop.executor.asUnownedSerialExecutor() }
 
   let files: NodeFiles
-  let settings: Configuration
+  var settings: Configuration
   let logger: Logger
   let started: Timestamp
   /// Names this node to its peers while it runs.

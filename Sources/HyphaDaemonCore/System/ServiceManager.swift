@@ -8,6 +8,11 @@ public enum ServiceManager {
     notify("READY=1\nSTATUS=\(oneLine(status))")
   }
 
+  /// A reload ended.
+  public static func ready() {
+    notify("READY=1")
+  }
+
   /// One line for `systemctl status`.
   public static func status(_ text: String) {
     notify("STATUS=\(oneLine(text))")
@@ -18,7 +23,7 @@ public enum ServiceManager {
     notify("STOPPING=1\nSTATUS=\(oneLine(status))")
   }
 
-  /// A reload began; ``ready(status:)`` ends it.
+  /// A reload began; ``ready()`` ends it.
   public static func reloading() {
     var now = timespec()
     clock_gettime(CLOCK_MONOTONIC, &now)

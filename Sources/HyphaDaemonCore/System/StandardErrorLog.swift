@@ -1,57 +1,60 @@
 import Glibc
-public import Logging
+import Logging
 
-/// Logs one line an event to standard error: `level label: message key=value …`; with a time where no journal
-/// adds one, and for the journal (`JOURNAL_STREAM`) with its `<n>` priority in front.
-public struct StandardErrorLog: LogHandler {
-  public var logLevel: Logger.Level
-  public var metadata: Logger.Metadata = [:]
-  public var metadataProvider: Logger.MetadataProvider?
+/// Logs one line an event to standard error, where that is not the journal: `time level label: message key=value …`.
+struct StandardErrorLog: LogHandler {
+  private let threshold: LogThreshold
   private let label: String
-  private let journal: Bool
   private let descriptor: Int32
+  var metadata: Logger.Metadata = [:]
+  var metadataProvider: Logger.MetadataProvider?
 
-  /// - Parameters:
-  ///   - journal: the journal reads it.
-  ///   - descriptor: where to; another one only in tests.
-  init(label: String, level: Logger.Level, journal: Bool, descriptor: Int32 = STDERR_FILENO) {
+  /// - Parameter descriptor: where to; another one only in tests.
+  init(label: String, threshold: LogThreshold, descriptor: Int32 = STDERR_FILENO) {
     self.label = label
-    self.journal = journal
+    self.threshold = threshold
     self.descriptor = descriptor
-    logLevel = level
   }
 
-  /// Makes this the log of the whole process. Call it once, before anything is logged.
-  public static func bootstrap(level: Logger.Level) {
-    let journal = getenv("JOURNAL_STREAM") != nil
-    LoggingSystem.bootstrap { StandardErrorLog(label: $0, level: level, journal: journal) }
+  var logLevel: Logger.Level {
+    get { threshold.level }
+    set { threshold.level = newValue }
   }
 
-  public subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+  subscript(metadataKey key: String) -> Logger.Metadata.Value? {
     get { metadata[key] }
     set { metadata[key] = newValue }
   }
 
-  public func log(event: LogEvent) {
+  func log(event: LogEvent) {
+    let values = Self.values(of: event, metadata, metadataProvider)
+    Self.write(
+      "\(Self.time()) \(event.level.rawValue) \(label): \(Self.text(event.message, values))", to: descriptor)
+  }
+
+  /// What an event says besides its message, by name.
+  static func values(
+    of event: LogEvent, _ metadata: Logger.Metadata, _ provider: Logger.MetadataProvider?
+  ) -> [(key: String, value: String)] {
     var all = metadata
-    if let provided = metadataProvider?.get() { all.merge(provided) { $1 } }
+    if let provided = provider?.get() { all.merge(provided) { $1 } }
     if let own = event.metadata { all.merge(own) { $1 } }
     if let error = event.error { all["error"] = "\(error)" }
-    var line = journal ? "<\(Self.priority(event.level))>" : "\(Self.time()) \(event.level.rawValue) "
-    line += "\(label): \(event.message)"
-    for (key, value) in all.sorted(by: { $0.key < $1.key }) {
-      let text = "\(value)"
-      line +=
-        text.contains(where: { $0.isWhitespace || $0 == "\"" }) ? " \(key)=\"\(text)\"" : " \(key)=\(text)"
+    return all.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }
+  }
+
+  /// `message key=value …`
+  static func text(_ message: Logger.Message, _ values: [(key: String, value: String)]) -> String {
+    values.reduce("\(message)") { line, entry in
+      let needsQuotes = entry.value.contains { $0.isWhitespace || $0 == "\"" }
+      return line + (needsQuotes ? " \(entry.key)=\"\(entry.value)\"" : " \(entry.key)=\(entry.value)")
     }
-    Self.write(line, to: descriptor)
   }
 
   /// One `write` a line, so that lines of several threads stay whole. What peers sent may be in it: anything
   /// that could begin a new line or steer a terminal becomes a question mark.
-  private static func write(_ line: String, to descriptor: Int32) {
-    var bytes = Array(
-      line.unicodeScalars.lazy.map(Self.printable).map(Character.init).map(String.init).joined().utf8)
+  static func write(_ line: String, to descriptor: Int32) {
+    var bytes = Array(printable(line).utf8)
     bytes.append(UInt8(ascii: "\n"))
     var rest = bytes[...]
     while !rest.isEmpty {
@@ -65,6 +68,10 @@ public struct StandardErrorLog: LogHandler {
     }
   }
 
+  static func printable(_ line: String) -> String {
+    line.unicodeScalars.lazy.map(Self.printable).map(Character.init).map(String.init).joined()
+  }
+
   private static func printable(_ scalar: Unicode.Scalar) -> Unicode.Scalar {
     switch scalar.properties.generalCategory {
     case .control, .lineSeparator, .paragraphSeparator, .format: "?"
@@ -73,7 +80,7 @@ public struct StandardErrorLog: LogHandler {
   }
 
   /// As in `sd-daemon.h`.
-  private static func priority(_ level: Logger.Level) -> Int {
+  static func priority(_ level: Logger.Level) -> Int {
     switch level {
     case .trace, .debug: 7
     case .info: 6

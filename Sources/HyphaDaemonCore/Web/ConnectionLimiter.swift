@@ -10,6 +10,9 @@ public final class ConnectionLimiter: Sendable {
   }
 
   private struct State {
+    var total: Int
+    /// Of one address.
+    var limit: Int
     var channels: [ObjectIdentifier: Counted] = [:]
     var perAddress: [[UInt8]: Int] = [:]
     var refused: UInt64 = 0
@@ -20,13 +23,18 @@ public final class ConnectionLimiter: Sendable {
     }
   }
 
-  private let total: Int
-  private let perAddress: Int
-  private let state = Mutex(State())
+  private let state: Mutex<State>
 
   public init(total: Int, perAddress: Int) {
-    self.total = total
-    self.perAddress = perAddress
+    state = Mutex(State(total: total, limit: perAddress))
+  }
+
+  /// Other limits, for connections that come from now on.
+  func change(total: Int, perAddress: Int) {
+    state.withLock {
+      $0.total = total
+      $0.limit = perAddress
+    }
   }
 
   /// Connections now.
@@ -41,8 +49,8 @@ public final class ConnectionLimiter: Sendable {
     let address = isProxy ? nil : Self.household(IPAddress(channel.remoteAddress))
     let id = ObjectIdentifier(channel)
     let admitted = state.withLock { state in
-      guard state.channels.count < total,
-        address.map({ state.perAddress[$0, default: 0] < perAddress }) ?? true
+      guard state.channels.count < state.total,
+        address.map({ state.perAddress[$0, default: 0] < state.limit }) ?? true
       else {
         state.refused += 1
         return false
@@ -71,7 +79,7 @@ public final class ConnectionLimiter: Sendable {
     let id = ObjectIdentifier(channel)
     let assigned = state.withLock { state in
       guard let counted = state.channels[id], counted.household != household else { return true }
-      guard household.map({ state.perAddress[$0, default: 0] < perAddress }) ?? true else {
+      guard household.map({ state.perAddress[$0, default: 0] < state.limit }) ?? true else {
         state.refused += 1
         return false
       }
