@@ -41,9 +41,9 @@ import Testing
     #expect(transport.counts == (UInt64(sent.count), UInt64(sent.count)))
     transport.close(CloseReason(.goingAway, "Enough."))
     transport.close(CloseReason(.normal, "Again."))
-    let reason = try await eventually(within: 20, "no end") { edge.node.closed.first }
+    let reason = try await eventually(within: 20, "no end there") { edge.node.closed.first }
     #expect(tcp || reason == CloseReason(.goingAway, "Enough."))
-    #expect(try await eventually(within: 20, "no end") { sink.closed }.text == "Enough.")
+    #expect(try await eventually(within: 20, "no end here") { sink.closed }.text == "Enough.")
     await edge.server.stop()
   }
 
@@ -122,6 +122,26 @@ import Testing
     await connections.stop()
     #expect(await connections.statuses.isEmpty)
     await edge?.server.stop()
+  }
+
+  @Test func aPeerThatTakesNothingDoesNotKeepItFromStopping() async throws {
+    let edge = try await Edge()
+    // The other end leaves the connection alone, and reads no more than fits its buffers.
+    edge.node.state.withLock { $0.idle = true }
+    let node = EchoNode(Edge.group)
+    let connections = OutgoingConnections(
+      connector: ReplicationConnector(group: Edge.group), delegate: node, logger: logger)
+    await connections.add(try edge.url())
+    let transport = try await eventually(within: 20, "not connected") { node.transports.first }
+    let block = [UInt8](repeating: 1, count: 1 << 20)
+    try await eventually(within: 20, "it takes all") {
+      transport.send(block)
+      return transport.isWritable ? nil : true
+    }
+    let begun = ContinuousClock.now
+    await connections.stop()
+    #expect(begun.duration(to: .now) < .seconds(ReplicationLimits.lingerSeconds - 5))
+    await edge.server.stop()
   }
 
   @Test func waitsLongerEachTimeUpToALimit() {

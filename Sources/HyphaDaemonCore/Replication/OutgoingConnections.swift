@@ -87,16 +87,30 @@ public actor OutgoingConnections {
     entries.values.map(\.info).sorted { $0.url < $1.url }
   }
 
-  /// Closes all, for good, and returns once no attempt runs any more.
+  /// Closes all, for good. What was sent has ``EdgeLimits/stopSeconds`` to leave: a peer that takes nothing must not keep this
+  /// node from stopping, nor an attempt that hangs.
   public func stop() async {
     stopped = true
     let tasks = entries.values.compactMap(\.task)
+    let transports = entries.values.compactMap(\.transport)
     for entry in entries.values {
       entry.task?.cancel()
       entry.transport?.close(CloseReason(.goingAway, "This node stops."))
     }
     entries = [:]
-    for task in tasks { await task.value }
+    let (ended, end) = AsyncStream.makeStream(of: Void.self)
+    let all = Task {
+      for task in tasks { await task.value }
+      end.finish()
+    }
+    let late = Task {
+      try await Task.sleep(for: .seconds(EdgeLimits.stopSeconds))
+      for transport in transports { transport.abort() }
+      end.finish()
+    }
+    for await _ in ended {}
+    all.cancel()
+    late.cancel()
   }
 
   private func keep(_ url: ReplicationURL, connected first: ReplicationTransport? = nil) async {

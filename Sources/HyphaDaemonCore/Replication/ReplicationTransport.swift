@@ -196,6 +196,11 @@ public final class ReplicationTransport: Sendable {
     }
   }
 
+  /// Ends the connection at once: what was sent before may not leave.
+  func abort() {
+    channel.close(promise: nil)
+  }
+
   /// Returns once the connection is closed, with the reason.
   func untilClosed() async -> CloseReason {
     try? await channel.closeFuture.get()
