@@ -147,7 +147,7 @@ import Testing
     let address = try HyphaAddress("http://127.0.0.1:\(server.port)")
     let audit = WebClientAudit(
       installed: web, address: address, connector: ReplicationConnector(group: Edge.group),
-      patience: .milliseconds(500))
+      patience: .seconds(6))
     let error = await #expect(throws: LookupError.self) { _ = try await audit.run() }
     #expect(error?.context.contains("not all files came") == true, "\(error?.context ?? "")")
     try await server.stop()
