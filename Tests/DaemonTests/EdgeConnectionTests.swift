@@ -41,9 +41,9 @@ import Testing
     #expect(transport.counts == (UInt64(sent.count), UInt64(sent.count)))
     transport.close(CloseReason(.goingAway, "Enough."))
     transport.close(CloseReason(.normal, "Again."))
-    let reason = try await eventually(within: 20, "no end there") { edge.node.closed.first }
+    let reason = try await eventually(within: 60, "no end there") { edge.node.closed.first }
     #expect(tcp || reason == CloseReason(.goingAway, "Enough."))
-    #expect(try await eventually(within: 20, "no end here") { sink.closed }.text == "Enough.")
+    #expect(try await eventually(within: 60, "no end here") { sink.closed }.text == "Enough.")
     await edge.server.stop()
   }
 
@@ -64,12 +64,12 @@ import Testing
     }
     #expect(!transport.isWritable)
     #expect(sent < 30 << 20)
-    let other = try await eventually(within: 20, "not attached") { edge.node.transports.first }
+    let other = try await eventually(within: 60, "not attached") { edge.node.transports.first }
     #expect(other.counts.received < UInt64(ReplicationLimits.inboundBytes + (2 << 20)))
     let sink = Sink(other, on: edge.loop)
     try await eventually(within: 60, "not all came") { sink.count == sent ? true : nil }
     #expect(sink.bytes == Array(repeatElement(block, count: sent / block.count).joined()))
-    try await eventually(within: 20, "not told") { own.writable >= 1 && transport.isWritable ? true : nil }
+    try await eventually(within: 60, "not told") { own.writable >= 1 && transport.isWritable ? true : nil }
 
     // One that never takes them is given up.
     edge.node.state.withLock { $0.transports = [] }
@@ -116,7 +116,7 @@ import Testing
     #expect(node.transports.count == 2)
     #expect(await connections.remove(url))
     #expect(await !connections.remove(url))
-    _ = try await eventually(within: 20, "not closed") { edge?.node.closed.first }
+    _ = try await eventually(within: 60, "not closed") { edge?.node.closed.first }
     #expect(await connections.statuses.isEmpty)
     await connections.add(url)
     await connections.stop()
@@ -132,9 +132,9 @@ import Testing
     let connections = OutgoingConnections(
       connector: ReplicationConnector(group: Edge.group), delegate: node, logger: logger)
     await connections.add(try edge.url())
-    let transport = try await eventually(within: 20, "not connected") { node.transports.first }
+    let transport = try await eventually(within: 60, "not connected") { node.transports.first }
     let block = [UInt8](repeating: 1, count: 1 << 20)
-    try await eventually(within: 20, "it takes all") {
+    try await eventually(within: 60, "it takes all") {
       transport.send(block)
       return transport.isWritable ? nil : true
     }
@@ -219,7 +219,7 @@ import Testing
     try await eventually(within: 60, "no echo") { sink.count == block.count ? true : nil }
     #expect(sink.bytes == block)
     transport.close(CloseReason(.normal, "Done."))
-    #expect(try await eventually(within: 20, "no end") { sink.closed } == CloseReason(.normal, "Done."))
+    #expect(try await eventually(within: 60, "no end") { sink.closed } == CloseReason(.normal, "Done."))
 
     let stranger = ReplicationConnector(group: Edge.group)
     let untrusted = await #expect(throws: ConnectError.self) {

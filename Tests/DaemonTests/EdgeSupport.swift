@@ -131,7 +131,7 @@ final class Edge: Sendable {
   }
 }
 
-/// A socket that a test writes any bytes to; it waits for up to ten seconds for an answer.
+/// A socket that a test writes any bytes to; it waits for up to half a minute for an answer.
 final class RawClient {
   private let socket: Int32
   private(set) var waiting: [UInt8] = []
@@ -172,13 +172,13 @@ final class RawClient {
   /// - Returns: false at the end of the stream.
   private func fill() async throws -> Bool {
     var bytes = [UInt8](repeating: 0, count: 65536)
-    for _ in 0..<5000 {
+    for _ in 0..<15_000 {
       let count = recv(socket, &bytes, bytes.count, Int32(MSG_DONTWAIT))
       if count > 0 { waiting += bytes[..<count] }
       if count >= 0 || errno != EAGAIN { return count > 0 }
       try await Task.sleep(for: .milliseconds(2))
     }
-    throw HarnessError("nothing came for ten seconds")
+    throw HarnessError("nothing came for half a minute")
   }
 
   func read(_ count: Int) async throws -> [UInt8] {

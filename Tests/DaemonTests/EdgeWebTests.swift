@@ -123,7 +123,7 @@ import Testing
     client.frame(0x88, [0x03, 0xE8] + Array("bye".utf8))
     #expect(try await client.readClose() == (1000, "bye"))
     #expect(try await client.readToEnd().isEmpty)
-    let reason = try await eventually(within: 20, "no end") { edge.node.closed.first }
+    let reason = try await eventually(within: 60, "no end") { edge.node.closed.first }
     #expect(reason == CloseReason(.normal, "bye"))
     await edge.server.stop()
   }
@@ -143,7 +143,7 @@ import Testing
     #expect(try await client.readClose().0 == code)
     // It waits for our close frame, and not for ever.
     #expect(try await client.readToEnd().isEmpty)
-    _ = try await eventually(within: 20, "no end") { edge.node.closed.first }
+    _ = try await eventually(within: 60, "no end") { edge.node.closed.first }
     await edge.server.stop()
   }
 
@@ -164,7 +164,7 @@ import Testing
     #expect(edge.node.requests.last?.remoteAddress == "127.0.0.1")
     let sink = Sink(transport, on: edge.loop)
     transport.send([1, 2, 3])
-    try await eventually(within: 20, "no echo") { sink.bytes == [1, 2, 3] ? true : nil }
+    try await eventually(within: 60, "no echo") { sink.bytes == [1, 2, 3] ? true : nil }
 
     for (first, payload, code) in [
       (0x81, Array("[]".utf8), 1008), (0x81, [0xFF], 1008), (0x82, [1], 1002),
@@ -197,7 +197,7 @@ import Testing
     #expect((try? await third.readToEnd()) == [])
     #expect(edge.limiter.refused == 1)
     second = nil
-    try await eventually(within: 20, "not freed") { edge.limiter.count == 1 ? true : nil }
+    try await eventually(within: 60, "not freed") { edge.limiter.count == 1 ? true : nil }
     #expect(try await RawClient(port: edge.port).upgrade("/hypha").hasPrefix("HTTP/1.1 101"))
     await edge.server.stop()
   }

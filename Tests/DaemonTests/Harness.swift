@@ -301,7 +301,7 @@ final class TestNode {
   @discardableResult
   func stop() async throws -> Ended? {
     daemon?.send(SIGTERM)
-    let ended = try await daemon?.end(within: 15)
+    let ended = try await daemon?.end(within: 40)
     daemon = nil
     return ended
   }
