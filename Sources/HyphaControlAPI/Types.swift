@@ -233,9 +233,9 @@ public struct ControlEvent: Codable, Equatable, Sendable {
     case posted
     /// A post was deleted here or elsewhere (`postID`).
     case deleted
-    /// `peer`.
+    /// Another node is connected (`peer`).
     case peerConnected
-    /// `peer`, and `reason` if not in good order.
+    /// It is no longer (`peer`, and `reason` if not in good order).
     case peerDisconnected
     /// This node holds all that its peers announced.
     case synced
