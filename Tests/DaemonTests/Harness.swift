@@ -180,7 +180,7 @@ final class Running {
 /// Asks again and again until there is an answer.
 @discardableResult
 func eventually<T>(
-  within seconds: Double = 30, _ problem: @autoclosure () -> String = "it did not happen in time",
+  within seconds: Double = 90, _ problem: @autoclosure () -> String = "it did not happen in time",
   isolation: isolated (any Actor)? = #isolation, _ body: () async throws -> T?
 ) async throws -> T {
   let deadline = ContinuousClock.now + .seconds(seconds)

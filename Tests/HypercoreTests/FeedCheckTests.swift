@@ -172,6 +172,29 @@ import Testing
     #expect(try mend(clone, from: other).isBegunAnew)
   }
 
+  /// What came when the feed was shorter need not be linked to its roots of now: the signature of then still proves it.
+  @Test func blocksThatAnOlderSignatureProves() throws {
+    let files = try files()
+    let writer = Copy(files: files, feed: try Feed(files: files, keyPair: Self.pair, storeSecretKey: false))
+    var copies: [Copy] = []
+    for index in 0..<Self.length {
+      _ = try writer.feed.append(Self.block(index))
+      if [0, 2, 6, 20].contains(index) { copies.append(try clone(of: writer, [0, index])) }
+    }
+    for copy in copies {
+      try fetch([150], from: writer, to: copy.feed)
+      for feed in [copy.feed, try Feed(files: copy.files, key: copy.feed.key)] {
+        let found = FeedCheck(feed)
+        try found.run { false }
+        #expect(found.damage.isNone && found.checkedBlocks == feed.heldBlocks)
+      }
+      try copy.flip(\.data, 3)
+      let damaged = FeedCheck(copy.feed)
+      try damaged.run { false }
+      #expect(damaged.damage.blocks == [0..<1])
+    }
+  }
+
   @Test func filesThatWereCutOff() throws {
     let writer = try writer()
     let other = try clone(of: writer, 0..<Self.length)

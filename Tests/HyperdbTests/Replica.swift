@@ -8,7 +8,7 @@ final class Replica {
   typealias Database = Hyperdb<MemoryStorage>
 
   private let key: PublicKey
-  private let store: FeedStore
+  private let store: FeedStore<MemoryStorage>
   private let exactBlocks: UInt64
   private(set) var database: Database
 
@@ -26,7 +26,7 @@ final class Replica {
     database.exactBlocks = exactBlocks
   }
 
-  private static func database(_ key: PublicKey, _ store: FeedStore) throws -> Database {
+  private static func database(_ key: PublicKey, _ store: FeedStore<MemoryStorage>) throws -> Database {
     let local = store.own == key ? nil : try store.own.map { try store.feed($0) }
     return try Database(source: store.feed(key), local: local) { (key) throws(HyperdbError) in
       do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }

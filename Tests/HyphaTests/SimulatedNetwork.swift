@@ -13,6 +13,8 @@ final class SimulatedNetwork {
     /// Out of a thousand steps of 50 milliseconds each.
     var cuts = 4
     var kills = 2
+    /// How many kills of a hundred are power cuts.
+    var powerCuts = 50
     var partitions = 1
     /// Milliseconds of delay.
     var delay: ClosedRange<Int64> = 1...400
@@ -143,7 +145,8 @@ final class SimulatedNetwork {
       let place = Int.random(in: 0..<nodes.count, using: &random)
       if nodes[place].isUp {
         for wire in wires where wire.ends.contains(where: { $0.place == place }) { cut(wire) }
-        nodes[place].kill()
+        let isPowerCut = Int.random(in: 0..<100, using: &random) < weather.powerCuts
+        nodes[place].kill(leaving: isPowerCut ? nodes[place].cutPower(&random) : nil)
         upAt[place] = now + Int64.random(in: 100...5000, using: &random)
         note(2, place)
       }

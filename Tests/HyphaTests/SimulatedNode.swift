@@ -5,8 +5,8 @@ import Testing
 
 @testable import Hypha
 
-/// A node of the simulated network: what the daemon's node does with a hypha and its connections, without a socket, a disk or a
-/// clock.
+/// A node of the simulated network: what the daemon's node does with a hypha and its connections, without a socket or a clock,
+/// on a disk whose power can be cut.
 final class SimulatedNode {
   enum Kind {
     case origin
@@ -14,6 +14,12 @@ final class SimulatedNode {
     case device
     /// Keeps and serves, and can open nothing.
     case server
+  }
+
+  /// What a power cut may leave of its files.
+  struct Remains {
+    var contents: SimulatedDisk.Contents
+    var membership: [UInt8]?
   }
 
   static let extensionName = "secure-ephemeral"
@@ -24,14 +30,24 @@ final class SimulatedNode {
   /// Milliseconds that its clock is ahead.
   var skew: Int64 = 0
   private(set) var isUp = true
-  private(set) var hypha: Hypha<MemoryStorage>
-  private(set) var membership: Membership<MemoryStorage>
-  private(set) var replicator = Replicator<MemoryStorage>()
+  private(set) var hypha: Hypha<SimulatedFile>
+  private(set) var membership: Membership<SimulatedFile>
+  private(set) var replicator = Replicator<SimulatedFile>()
   private let source: PublicKey
-  private let store: FeedStore
-  /// What it saved of requests and messages.
+  private let secretKey: [UInt8]?
+  private var disk: SimulatedDisk
+  private var store: FeedStore<SimulatedFile>
+  /// What it saved of requests and messages: a small file that is replaced as a whole.
   private var saved: [UInt8]?
   private var isDirty = false
+  /// Blocks that it said are durable, for others to rely on.
+  private(set) var acknowledged: [PublicKey: Set<UInt64>] = [:]
+  /// Its own feed's blocks, as far as others may have seen them.
+  private(set) var published: [[UInt8]] = []
+  /// Called before each call to the disk.
+  var beforeDiskCall: () -> Void = {} {
+    didSet { disk.beforeCall = beforeDiskCall }
+  }
 
   init(_ place: Int, _ kind: Kind, of source: PublicKey) throws {
     self.place = place
@@ -43,13 +59,21 @@ final class SimulatedNode {
       case .device: UInt8(place) + 2
       case .server: nil
       }
-    store = FeedStore(secretKey: number.map { FeedStore.secretKey($0) })
+    secretKey = number.map { FeedStore.secretKey($0) }
+    disk = SimulatedDisk()
+    store = Self.store(disk, secretKey)
     hypha = try Self.open(source, store)
     membership = Self.membership(hypha, kind, nil)
     try share()
   }
 
-  private static func open(_ source: PublicKey, _ store: FeedStore) throws -> Hypha<MemoryStorage> {
+  private static func store(_ disk: SimulatedDisk, _ secretKey: [UInt8]?) -> FeedStore<SimulatedFile> {
+    FeedStore(secretKey: secretKey) { key, name in disk.file("\(key)/\(name)") }
+  }
+
+  private static func open(_ source: PublicKey, _ store: FeedStore<SimulatedFile>) throws -> Hypha<
+    SimulatedFile
+  > {
     let own = try store.own.map { try store.feed($0) }
     return try Hypha(source: store.feed(source), local: own) { (key) throws(HyperdbError) in
       do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }
@@ -57,8 +81,8 @@ final class SimulatedNode {
   }
 
   private static func membership(
-    _ hypha: Hypha<MemoryStorage>, _ kind: Kind, _ state: [UInt8]?
-  ) -> Membership<MemoryStorage> {
+    _ hypha: Hypha<SimulatedFile>, _ kind: Kind, _ state: [UInt8]?
+  ) -> Membership<SimulatedFile> {
     let key = kind == .server ? nil : SecretBytes(count: 32) { $0.copyBytes(from: channelKey) }
     return Membership(hypha, channelKey: key, state: state)
   }
@@ -66,22 +90,47 @@ final class SimulatedNode {
   var writer: PublicKey? { store.own }
 
   /// Ends at once, as when it is killed: what was not flushed is gone, connections are the network's to end.
-  func kill() {
+  ///
+  /// - Parameter remains: what is left of its files, if the power was cut as well.
+  func kill(leaving remains: Remains?) {
     isUp = false
-    store.forget()
     replicator = Replicator()
+    guard let remains else { return store.forget() }
+    disk = SimulatedDisk(remains.contents)
+    disk.beforeCall = beforeDiskCall
+    store = Self.store(disk, secretKey)
+    saved = remains.membership
   }
 
   func start() throws {
     hypha = try Self.open(source, store)
     membership = Self.membership(hypha, kind, saved)
     #expect(membership.isStateIntact)
+    if let own = hypha.database.local {
+      #expect(own.length >= published.count, "node \(place) lost blocks that others may have")
+      for (index, block) in published.enumerated() { #expect(try own.block(at: UInt64(index)) == block) }
+    }
     isUp = true
     try flush(0)
   }
 
+  /// What might be left if the power were cut now.
+  func cutPower(_ random: inout SeededRandom) -> Remains {
+    Remains(contents: disk.cutPower(&random), membership: saved)
+  }
+
+  /// Another node with the same keys, from what a power cut left.
+  func reopened(_ remains: Remains) throws -> SimulatedNode {
+    let node = try SimulatedNode(place, kind, of: source)
+    node.kill(leaving: remains)
+    try node.start()
+    return node
+  }
+
+  func feed(_ key: PublicKey) throws -> Feed<SimulatedFile> { try store.feed(key) }
+
   /// Carries out a change, and returns once it is durable: from then on it is acknowledged.
-  func commit<T>(_ now: Int64, _ work: (Hypha<MemoryStorage>, Membership<MemoryStorage>) throws -> T) throws
+  func commit<T>(_ now: Int64, _ work: (Hypha<SimulatedFile>, Membership<SimulatedFile>) throws -> T) throws
     -> T
   {
     let local = hypha.database.local
@@ -141,6 +190,12 @@ final class SimulatedNode {
     let local = hypha.database.local
     for feed in try hypha.feeds() where feed !== local { try feed.flush(durable: true) }
     try local?.flush(durable: true)
+    for (key, feed) in store.feeds where feed.heldBlocks != UInt64(acknowledged[key]?.count ?? 0) {
+      acknowledged[key] = Set((0..<feed.length).filter { feed.has($0) })
+    }
+    if let local {
+      for index in UInt64(published.count)..<local.length { published.append(try local.block(at: index)) }
+    }
     try share()
     membership.tick(now: now + skew)
     if membership.hasChanged { saved = membership.encodeState() }

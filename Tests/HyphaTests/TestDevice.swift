@@ -7,7 +7,7 @@ import Testing
 
 /// A device, and what it holds.
 final class TestDevice {
-  let store: FeedStore
+  let store: FeedStore<MemoryStorage>
   private(set) var hypha: Hypha<MemoryStorage>
   private let source: PublicKey
 
@@ -18,7 +18,9 @@ final class TestDevice {
     hypha = try Self.open(source, store)
   }
 
-  private static func open(_ source: PublicKey, _ store: FeedStore) throws -> Hypha<MemoryStorage> {
+  private static func open(_ source: PublicKey, _ store: FeedStore<MemoryStorage>) throws -> Hypha<
+    MemoryStorage
+  > {
     let own = try store.own.map { try store.feed($0) }
     return try Hypha(source: store.feed(source), local: own) { (key) throws(HyperdbError) in
       do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }

@@ -1,24 +1,22 @@
 package import Hypercore
 
 /// One node's copies of feeds, their storage kept when they are opened anew.
-package final class FeedStore {
+package final class FeedStore<Storage: RandomAccessStorage> {
   /// The own writer's secret key, as stored.
   private let secretKey: [UInt8]?
   /// The own writer's feed.
   package let own: PublicKey?
-  private var storage: [PublicKey: FeedFiles<MemoryStorage>] = [:]
-  package private(set) var feeds: [PublicKey: Feed<MemoryStorage>] = [:]
+  private let file: (_ key: PublicKey, _ name: String) -> Storage
+  private var storage: [PublicKey: FeedFiles<Storage>] = [:]
+  package private(set) var feeds: [PublicKey: Feed<Storage>] = [:]
 
-  /// - Parameter secretKey: of the own writer, 64 bytes; without, nothing can be written.
-  package init(secretKey: [UInt8]?) {
+  /// - Parameters:
+  ///   - secretKey: of the own writer, 64 bytes; without, nothing can be written.
+  ///   - file: gives one of a feed's files, once.
+  package init(secretKey: [UInt8]?, file: @escaping (_ key: PublicKey, _ name: String) -> Storage) {
     self.secretKey = secretKey
+    self.file = file
     own = secretKey.flatMap { PublicKey($0[32...]) }
-  }
-
-  /// A secret key as stored, of a pair made from a byte.
-  package static func secretKey(_ number: UInt8) -> [UInt8] {
-    let seed = [UInt8](repeating: number, count: 32)
-    return seed + seed.withUnsafeBytes { KeyPair(seed: $0).publicKey.bytes }
   }
 
   /// Makes all durable and forgets what is open.
@@ -32,11 +30,17 @@ package final class FeedStore {
     feeds = [:]
   }
 
-  package func feed(_ key: PublicKey) throws -> Feed<MemoryStorage> {
+  /// Forgets the files as well, so that they are asked for again.
+  package func forgetFiles() {
+    feeds = [:]
+    storage = [:]
+  }
+
+  package func feed(_ key: PublicKey) throws -> Feed<Storage> {
     if let feed = feeds[key] { return feed }
-    let files = try storage[key] ?? FeedFiles { (_) throws(StorageError) in MemoryStorage() }
+    let files = try storage[key] ?? FeedFiles { (name) throws(StorageError) in file(key, name) }
     storage[key] = files
-    let feed: Feed<MemoryStorage>
+    let feed: Feed<Storage>
     if let secretKey, let pair = KeyPair.stored(secretKey), pair.publicKey == key {
       feed = try Feed(files: files, keyPair: pair, storeSecretKey: false)
     } else {
@@ -47,7 +51,7 @@ package final class FeedStore {
   }
 
   /// Takes over one block, verified.
-  package func take(_ index: UInt64, of key: PublicKey, from other: FeedStore) throws {
+  package func take(_ index: UInt64, of key: PublicKey, from other: FeedStore<Storage>) throws {
     let theirs = try other.feed(key)
     let mine = try feed(key)
     let proof = try theirs.proof(
@@ -57,7 +61,7 @@ package final class FeedStore {
 
   /// Blocks of some feeds that the other has and this one has not.
   package func missing(
-    _ keys: some Sequence<PublicKey>, from other: FeedStore
+    _ keys: some Sequence<PublicKey>, from other: FeedStore<Storage>
   ) throws -> [(key: PublicKey, index: UInt64)] {
     var missing: [(PublicKey, UInt64)] = []
     for key in keys {
@@ -67,5 +71,17 @@ package final class FeedStore {
       }
     }
     return missing
+  }
+}
+
+extension FeedStore where Storage == MemoryStorage {
+  package convenience init(secretKey: [UInt8]?) {
+    self.init(secretKey: secretKey) { _, _ in MemoryStorage() }
+  }
+
+  /// A secret key as stored, of a pair made from a byte.
+  package static func secretKey(_ number: UInt8) -> [UInt8] {
+    let seed = [UInt8](repeating: number, count: 32)
+    return seed + seed.withUnsafeBytes { KeyPair(seed: $0).publicKey.bytes }
   }
 }

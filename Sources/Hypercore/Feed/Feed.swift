@@ -33,6 +33,8 @@ public final class Feed<Storage: RandomAccessStorage> {
     public var foundBlocks: UInt64 = 0
     /// Places cut off at the end, never acknowledged, that did not verify.
     public var cutBlocks: UInt64 = 0
+    /// Tree nodes that were on disk and verify, but were not yet marked as held.
+    public var markedNodes: UInt64 = 0
 
     public init() {}
   }

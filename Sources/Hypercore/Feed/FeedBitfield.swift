@@ -29,6 +29,15 @@ final class FeedBitfield {
     return page[offset] & (128 >> UInt8(treeIndex & 7)) != 0
   }
 
+  /// Whether a node is the one above eight blocks, and all below it are held as well. Quick, for a look at many.
+  func hasAllNodes(belowEight treeIndex: UInt64) -> Bool {
+    guard FlatTree.depth(treeIndex) == 3, let page = pages.page(treeIndex / Self.treeBitsPerPage) else {
+      return false
+    }
+    let offset = Self.treeStart + Int(treeIndex % Self.treeBitsPerPage) >> 3
+    return page[offset] == 255 && page[offset + 1] & 254 == 254
+  }
+
   /// Marks a block as held.
   func set(_ index: UInt64) {
     let number = index / Self.blocksPerPage

@@ -142,8 +142,7 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
     try lookAtRoot(node)
     guard let (left, right) = FlatTree.children(node.treeIndex) else { return }
     guard feed.bits.hasNode(left), feed.bits.hasNode(right) else {
-      // No block below can be proven, so none should be marked as held.
-      return noteBlocks(below: node.treeIndex)
+      return try lookAtUnlinked(below: node.treeIndex)
     }
     checkedNodes += 2
     let (a, b) = (try stored(left), try stored(right))
@@ -167,6 +166,40 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
     if b == nil || b != rebuiltNode(right) { damage.nodes.append(right) }
     damage.unproven.insert(node.treeIndex)
     noteBlocks(below: node.treeIndex)
+  }
+
+  /// Blocks that came when the feed was shorter, and that no nodes link to its roots of now: a signature of then proves them.
+  private func lookAtUnlinked(below treeIndex: UInt64) throws(FeedError) {
+    var index = FlatTree.leftSpan(treeIndex) / 2
+    let end = FlatTree.rightSpan(treeIndex) / 2 + 1
+    while let held = feed.firstHeld(in: index..<end) {
+      var top = 2 * held
+      while feed.bits.hasNode(FlatTree.sibling(top)) { top = FlatTree.parent(top) }
+      if let (node, offset) = try signed(top) {
+        waiting.append((node, offset))
+      } else {
+        noteBlocks(below: top)
+      }
+      index = FlatTree.rightSpan(top) / 2 + 1
+    }
+  }
+
+  /// A node that was a root when the feed was shorter, and where the bytes below it begin.
+  ///
+  /// - Returns: `nil` where no signature shows that it was.
+  private func signed(_ treeIndex: UInt64) throws(FeedError) -> (Node, UInt64)? {
+    let length = feed.bits.length(above: treeIndex)
+    guard length > 0, let signature = try signature(length - 1) else { return nil }
+    var nodes: [Node] = []
+    var found: (Node, UInt64)?
+    var end: UInt64 = 0
+    for root in FlatTree.roots(length: length) {
+      guard let node = try stored(root), node.byteSize <= Limits.feedBytes else { return nil }
+      if root == treeIndex { found = (node, end) }
+      end += node.byteSize
+      nodes.append(node)
+    }
+    return Crypto.verify(signature, of: Crypto.tree(nodes), by: feed.key) ? found : nil
   }
 
   private func note(_ node: Node) {

@@ -57,6 +57,7 @@ extension Feed {
     let claimed = bits.length
     try adoptNewest(upTo: claimed)
     if bits.first(held: true, in: length..<bits.coveredBlocks) != nil { bits.truncate(to: length) }
+    try mendTreeBits()
     try findUnmarked()
     try takeInFollowing()
     try takeInLater()
@@ -108,6 +109,36 @@ extension Feed {
         return adopt(roots)
       }
       length -= 1
+    }
+  }
+
+  /// Marks the tree nodes that lead from the roots to what is held. A page of the bitfield is written in pieces, so that a power
+  /// cut may leave a block's mark and not those of the nodes that prove it.
+  private func mendTreeBits() throws(FeedError) {
+    var waiting: [UInt64] = []
+    for root in merkle.nodes { waiting.append(root.treeIndex) }
+    while let treeIndex = waiting.popLast() {
+      let blocks = FlatTree.leftSpan(treeIndex) / 2..<FlatTree.rightSpan(treeIndex) / 2 + 1
+      guard let (left, right) = FlatTree.children(treeIndex), !bits.hasAllNodes(belowEight: treeIndex),
+        bits.first(held: true, in: blocks) != nil
+      else {
+        // Whether something on disk proves it is seen to when all that is not marked is looked for.
+        if !bits.hasNode(treeIndex), treeIndex & 1 == 0 { bits.clearBlock(treeIndex / 2) }
+        continue
+      }
+      if bits.hasNode(treeIndex), !bits.hasNode(left) || !bits.hasNode(right) {
+        // Where they were never there, an older signature proves what is below.
+        if let parent = try pages.node(treeIndex), let first = try pages.node(left),
+          let second = try pages.node(right), first.byteSize <= parent.byteSize,
+          second.byteSize == parent.byteSize - first.byteSize, Crypto.parent(first, second) == parent.hash
+        {
+          bits.setNode(left)
+          bits.setNode(right)
+          recovery.markedNodes += 2
+        }
+      }
+      waiting.append(left)
+      waiting.append(right)
     }
   }
 
@@ -185,18 +216,25 @@ extension Feed {
         leaf.byteSize <= dataSize - offset
       else { continue }
       let block = try files.data.bytes(Int(leaf.byteSize), at: offset)
-      guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash,
-        let path = try storedPath(from: 2 * missing)
-      else { continue }
-      do throws(FeedError) {
-        try put(block, at: missing, proof: Proof(nodes: path, signature: nil))
-        recovery.foundBlocks += 1
-      } catch {
-        // What is on disk was damaged, or is only the rest of something.
-        guard [.badProof, .badSignature, .tooLarge].contains(error.code) else { throw error }
+      guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash else { continue }
+      if let path = try storedPath(from: 2 * missing),
+        try takeIn(block, at: missing, Proof(nodes: path, signature: nil))
+      {
+        continue
       }
+      if let proof = try olderProof(from: 2 * missing) { _ = try takeIn(block, at: missing, proof) }
     }
     forgetOffsets()
+  }
+
+  /// - Returns: whether the block is held now; not where what is on disk was damaged, or is only the rest of something.
+  private func takeIn(_ block: [UInt8], at index: UInt64, _ proof: Proof) throws(FeedError) -> Bool {
+    do throws(FeedError) { try put(block, at: index, proof: proof) } catch {
+      guard [.badProof, .badSignature, .tooLarge].contains(error.code) else { throw error }
+      return false
+    }
+    recovery.foundBlocks += 1
+    return true
   }
 
   /// Siblings on disk from a leaf up to the first trusted node.
@@ -211,6 +249,33 @@ extension Feed {
       treeIndex = FlatTree.parent(treeIndex)
     }
     return path
+  }
+
+  /// The proof of a block that came when the feed was shorter, and that no nodes link to its roots of now.
+  private func olderProof(from leaf: UInt64) throws(FeedError) -> Proof? {
+    var path: [Node] = []
+    var treeIndex = leaf
+    var searched: UInt64 = 0
+    while FlatTree.depth(treeIndex) < 41, FlatTree.rightSpan(treeIndex) / 2 < length {
+      let sibling = FlatTree.sibling(treeIndex)
+      // It is a root of feeds that end before its sibling does.
+      var signedLength = FlatTree.rightSpan(treeIndex) / 2 + 1
+      while sibling > treeIndex, signedLength <= min(length, FlatTree.rightSpan(sibling) / 2) {
+        guard searched < Limits.signatureSearch else { return nil }
+        searched += 1
+        if let roots = try signedRoots(length: signedLength),
+          let signature = try signature(at: signedLength - 1)
+        {
+          for root in roots.nodes where root.treeIndex != treeIndex { path.append(root) }
+          return Proof(nodes: path, signature: signature)
+        }
+        signedLength += 1
+      }
+      guard let node = try pages.node(sibling) else { return nil }
+      path.append(node)
+      treeIndex = FlatTree.parent(treeIndex)
+    }
+    return nil
   }
 
   /// Cuts off what a writer had begun and never acknowledged.
