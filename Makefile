@@ -10,12 +10,16 @@ BENCH ?=
 # Debian's own: Debian's Selenium is for that one.
 PYTHON := /usr/bin/python3
 
-SOURCES := Package.swift Sources Tests Benchmarks
+# `make fuzz`: seconds for each target, and which ones; without, all.
+FUZZ ?= 60
+TARGETS ?=
+
+SOURCES := Package.swift Sources Tests Benchmarks Fuzz/Package.swift Fuzz/Sources
 
 export SWIFT NODE PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build web wasm run test test-system check deb bench bench-browser screenshots format lint clean
+.PHONY: help setup build web wasm run test fuzz test-system check deb bench bench-browser screenshots format lint clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,9 +48,13 @@ test: setup lint check web ## Build, check and test everything.
 	node --test Tests/Web/*.test.mjs
 	$(PYTHON) -m unittest discover -s Tests/Browser -t Tests/Browser
 	@scripts/reproduce
+	@scripts/fuzz 4
 	SWIFT_DETERMINISTIC_HASHING=1 $(SWIFT) test --skip-build --filter NetworkTests
 	$(SWIFT) test --skip-build --skip 'DaemonTests|NetworkTests'
 	$(SWIFT) test --skip-build --filter DaemonTests
+
+fuzz: setup ## Give every decoder bytes that are made up, FUZZ=60 seconds each. Some of them: make fuzz TARGETS="http rpc"
+	@scripts/fuzz $(FUZZ) $(TARGETS)
 
 check: setup ## Check that programs, manual pages and documents say the same.
 	$(SWIFT) build

@@ -99,6 +99,16 @@ import Testing
     let client = try RawClient(port: edge.port)
     client.send("GET /hypha HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
     #expect(try await client.readHeader().hasPrefix("HTTP/1.1 400"))
+    // A body that may never end would keep all of the connection in memory when it closes.
+    for (header, body) in [
+      ("Content-Length: 2", "ab"), ("Transfer-Encoding: chunked", "2\r\nab\r\n0\r\n\r\n"),
+    ] {
+      let client = try RawClient(port: edge.port)
+      client.send(
+        "GET /hypha HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\(header)\r\n"
+          + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n\(body)")
+      #expect(try await client.readHeader().hasPrefix("HTTP/1.1 400"))
+    }
     await edge.server.stop()
   }
 

@@ -257,6 +257,14 @@ private struct StreamServerUpgrader: HTTPServerProtocolUpgrader, Sendable {
       return channel.eventLoop.makeFailedFuture(
         UpgradeRefusal(status: 405, reason: "Only GET is allowed here."))
     }
+    // NIO's handler waits for the end of the body with closures that hold each other: were the connection to end before,
+    // they and the whole pipeline would stay in memory for ever.
+    guard upgradeRequest.headers["Transfer-Encoding"].isEmpty,
+      upgradeRequest.headers["Content-Length"].allSatisfy({ $0 == "0" })
+    else {
+      return channel.eventLoop.makeFailedFuture(
+        UpgradeRefusal(status: 400, reason: "A request for a WebSocket has no body."))
+    }
     return webSocket.buildUpgradeResponse(
       channel: channel, upgradeRequest: upgradeRequest, initialResponseHeaders: initialResponseHeaders)
   }
