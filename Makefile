@@ -49,6 +49,7 @@ test: setup lint check web ## Build, check and test everything.
 	$(PYTHON) -m unittest discover -s Tests/Browser -t Tests/Browser
 	@scripts/reproduce
 	@scripts/fuzz 4
+	@Tests/System/run
 	SWIFT_DETERMINISTIC_HASHING=1 $(SWIFT) test --skip-build --filter NetworkTests
 	$(SWIFT) test --skip-build --skip 'DaemonTests|NetworkTests'
 	$(SWIFT) test --skip-build --filter DaemonTests
@@ -66,6 +67,7 @@ deb: ## Build the Debian packages into dist/.
 	@scripts/deb
 
 test-system: deb ## As root: install the packages in a minimal Debian 12, boot it with systemd, and check the service.
+	@scripts/setup system
 	Tests/System/boot
 
 bench: setup ## Measure; prints a table and writes dist/bench.json. With BENCH, without the browser.

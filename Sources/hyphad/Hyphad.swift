@@ -41,10 +41,11 @@ struct Hyphad: AsyncParsableCommand {
       }
     } catch {
       logger.critical("Cannot start: \(error)")
-      // What the settings say stays so until somebody changes it: no reason to try again.
+      // What the settings say, and whose the state folder is, stays so until somebody changes it: no reason to try again.
       let isSettings =
         error is CertificateError || error is InheritedSocketError
         || (error as? NodeError)?.code == .credential
+        || [.newer, .unsuitable].contains((error as? StateFolderError)?.code)
       Glibc.exit(isSettings ? EX_CONFIG : EXIT_FAILURE)
     }
   }

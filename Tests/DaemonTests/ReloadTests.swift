@@ -98,6 +98,28 @@ import Testing
     node.daemon?.send(SIGTERM)
     try await hears("STOPPING=1")
     try await node.stop()
+    // Looking for damage may take long: it is given time for as long as it gets on.
+    #expect(FileManager.default.createFile(atPath: "\(node.statePath)/resync", contents: nil))
+    heard = ""
+    try await node.start()
+    try await hears("READY=1")
+    let asked = heard.firstRange(of: "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=Looking for damage")
+    let ready = heard.firstRange(of: "READY=1")
+    #expect(try #require(asked).lowerBound < #require(ready).lowerBound, "\(heard)")
+    try await node.stop()
+  }
+
+  @Test("A state folder that stays unfit is told by the exit status, so that systemd does not try again")
+  func unfitStateFolder() async throws {
+    let node = try TestNode()
+    try await node.start()
+    try await node.stop()
+    for version in ["2\n", "one\n"] {
+      _ = try node.folder.write("state/version", version.utf8)
+      let ended = try await node.startInVain()
+      #expect(ended.status == 78, "\(ended.stderr)")
+      #expect(ended.stderr.contains("version"))
+    }
   }
 
   /// A terminal that is closed sends it, too.

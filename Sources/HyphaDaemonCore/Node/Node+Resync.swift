@@ -8,6 +8,7 @@ extension Node {
     guard files.isResyncWanted else { return record }
     logger.notice("Looking for damage, because of the file resync in the state folder")
     var record = record
+    var progress = StartProgress()
     for folder in try files.feedFolders() {
       guard let key = try files.key(of: folder, record) else {
         logger.error("A feed was set aside: its key cannot be read", metadata: ["folder": "\(folder)"])
@@ -19,16 +20,18 @@ extension Node {
         // Said first: a writer that finds its feed empty would else begin it anew, in the place of what it has signed.
         record.catchesUp = true
         try files.write(record)
-        try mendOrSetAside(folder, key, isOwn: true)
+        try mendOrSetAside(folder, key, isOwn: true, &progress)
       } else {
-        try mendOrSetAside(folder, key, isOwn: false)
+        try mendOrSetAside(folder, key, isOwn: false, &progress)
       }
     }
     try files.endResync()
     return record
   }
 
-  private func mendOrSetAside(_ folder: String, _ key: PublicKey, isOwn: Bool) throws(NodeError) {
+  private func mendOrSetAside(
+    _ folder: String, _ key: PublicKey, isOwn: Bool, _ progress: inout StartProgress
+  ) throws(NodeError) {
     let storage = try files.feedFiles(folder)
     do throws(FeedError) {
       let feed: Feed<FileStorage>
@@ -42,7 +45,13 @@ extension Node {
         feed = try Feed(files: storage, key: key)
       }
       let check = FeedCheck(feed)
-      try check.run { false }
+      try check.run {
+        progress.step {
+          let (checked, total) = check.progress
+          return "Looking for damage: \(checked) of \(total) in \(folder)"
+        }
+        return false
+      }
       guard !check.damage.isNone else { return }
       let repair = try feed.repair(check.damage)
       logger.notice(

@@ -23,6 +23,13 @@ public enum ServiceManager {
     notify("STOPPING=1\nSTATUS=\(oneLine(status))")
   }
 
+  /// The start may take so much longer, from now on.
+  public static func extendStart(by duration: Duration, status: String) {
+    let (seconds, attoseconds) = duration.components
+    let microseconds = seconds * 1_000_000 + attoseconds / 1_000_000_000_000
+    notify("EXTEND_TIMEOUT_USEC=\(microseconds)\nSTATUS=\(oneLine(status))")
+  }
+
   /// A reload began; ``ready()`` ends it.
   public static func reloading() {
     var now = timespec()
