@@ -382,6 +382,55 @@ struct BackupTests {
     #expect([UInt8](try Data(contentsOf: URL(filePath: "\(plain.statePath)/secrets/writer"))).count == 64)
   }
 
+  @Test("On a terminal, passphrases are asked for unseen, and bars show how far it is") func asks()
+    async throws
+  {
+    let origin = try await origin()
+    for number in 0..<5 { try post("post \(number)", on: origin) }
+    func start(_ node: TestNode, _ arguments: String...) throws -> Terminal {
+      try Terminal(
+        try Programs.path("hyphactl"), arguments, environment: ["HYPHA_SOCKET": .some(node.socket)])
+    }
+    let backup = try start(origin, "backup", file("backup"), "--encrypt")
+    try await backup.expect("Passphrase for the backup: ")
+    backup.type("short")
+    try await backup.expect("At least 8 characters.")
+    try await backup.expect("Passphrase for the backup: ")
+    backup.type("correct horse battery")
+    try await backup.expect("Once more: ")
+    backup.type("correct horse")
+    try await backup.expect("Passphrase for the backup: ")
+    backup.type("correct horse battery")
+    try await backup.expect("Once more: ")
+    backup.type("correct horse battery")
+    try await backup.expect("backup [#")
+    // The bar is taken away before the last word.
+    try await backup.expect("\r\u{1b}[K1 feed with ")
+    #expect(try await backup.end() == 0)
+    #expect(!backup.shown.contains("horse"))
+
+    let none = try start(origin, "backup", file("none"), "--encrypt")
+    try await none.expect("Passphrase for the backup: ")
+    none.type("")
+    try await none.expect("nothing was done")
+    #expect(try await none.end() == 65)
+    #expect(!FileManager.default.fileExists(atPath: file("none")))
+
+    let verify = try start(origin, "verify")
+    try await verify.expect("verify [#")
+    try await verify.expect("\r\u{1b}[K")
+    #expect(try await verify.end() == 0)
+
+    let node = try await fresh()
+    let restore = try start(node, "restore", file("backup"))
+    try await restore.expect("Passphrase of the backup: ")
+    restore.type("correct horse battery")
+    try await restore.expect("restore [#")
+    #expect(try await restore.end() == 0)
+    #expect(!restore.shown.contains("horse"))
+    #expect(try texts(node) == texts(origin))
+  }
+
   @Test("Nothing secret is written to a terminal") func terminal() async throws {
     let origin = try await origin()
     let terminal = try PseudoTerminal()

@@ -24,9 +24,10 @@ struct Verify: ParsableCommand {
     let progress = Progress("verify")
     defer { progress.end() }
     var result = try daemon.call(NodeVerify.self, .init(waitSeconds: 0.2))
+    progress.show(result.checked, of: result.total)
     while !result.done {
-      progress.show(result.checked, of: result.total)
       result = try daemon.call(NodeVerify.self, .init(id: result.id, waitSeconds: 0.5))
+      progress.show(result.checked, of: result.total)
     }
     return result
   }
