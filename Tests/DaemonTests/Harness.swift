@@ -31,12 +31,12 @@ enum Programs {
   }
 }
 
-/// A new folder under `/tmp` that goes away with this object. Its name is short: a socket's path has at most 107 bytes.
+/// A new folder, under `/tmp` if not elsewhere, that goes away with this object. Its name is short: a socket's path has at most 107 bytes.
 final class TemporaryFolder: Sendable {
   let path: String
 
-  init() throws {
-    var template = Array("/tmp/hypha-XXXXXX".utf8CString)
+  init(in parent: String = "/tmp") throws {
+    var template = Array("\(parent)/hypha-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else {
       throw HarnessError("no temporary folder: \(String(cString: strerror(errno)))")
     }
@@ -56,6 +56,21 @@ final class TemporaryFolder: Sendable {
 
   func read(_ name: String) -> [UInt8] {
     (try? Data(contentsOf: URL(filePath: "\(path)/\(name)"))).map { [UInt8]($0) } ?? []
+  }
+}
+
+/// What a file under `/proc` says: the kernel gives it in pieces and no size, which Foundation takes for the end.
+func kernelFile(_ path: String) throws -> String {
+  let file = open(path, O_RDONLY | O_CLOEXEC)
+  guard file >= 0 else { throw HarnessError("\(path): \(String(cString: strerror(errno)))") }
+  defer { close(file) }
+  var text: [UInt8] = []
+  var chunk = [UInt8](repeating: 0, count: 1 << 16)
+  while true {
+    let count = read(file, &chunk, chunk.count)
+    guard count >= 0 else { throw HarnessError("\(path): \(String(cString: strerror(errno)))") }
+    if count == 0 { return String(decoding: text, as: UTF8.self) }
+    text += chunk[..<count]
   }
 }
 

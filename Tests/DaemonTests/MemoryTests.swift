@@ -11,7 +11,7 @@ import Testing
     guard file >= 0 else { throw HarnessError("memory of \(pid): \(String(cString: strerror(errno)))") }
     defer { close(file) }
     var counts = [Int](repeating: 0, count: texts.count)
-    for line in try String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8).split(separator: "\n") {
+    for line in try kernelFile("/proc/\(pid)/maps").split(separator: "\n") {
       let fields = line.split(separator: " ")
       let ends = fields[0].split(separator: "-").compactMap { Int($0, radix: 16) }
       guard ends.count == 2, fields[1].hasPrefix("rw") else { continue }

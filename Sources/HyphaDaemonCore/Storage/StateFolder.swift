@@ -45,13 +45,11 @@ public final class StateFolder: Sendable {
     var path = path
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self.path = path
-    do throws(StorageError) {
-      try Self.makeFolder(path)
-      lock = try Self.open(lockFile: "\(path)/lock")
-    } catch {
-      throw StateFolderError(error)
-    }
+    do throws(StorageError) { try Self.makeFolder(path) } catch { throw Self.refused(error, path) }
     try Self.checkPrivate(path)
+    do throws(StorageError) { lock = try Self.open(lockFile: "\(path)/lock") } catch {
+      throw Self.refused(error, path)
+    }
     try Self.take(lock, path)
     try Self.checkVersion(path)
   }
@@ -95,6 +93,20 @@ public final class StateFolder: Sendable {
     }
   }
 
+  /// Says what to do where the system does not let the folder be used.
+  private static func refused(_ error: StorageError, _ path: String) -> StateFolderError {
+    let advice: String
+    switch error.code {
+    case .system(EROFS):
+      advice = "mount the file system of \(path) so that it can be written to"
+    case .system(EACCES), .system(EPERM):
+      advice = "everything in \(path) must belong to user \(geteuid()), whom this process runs as"
+    default:
+      return StateFolderError(error)
+    }
+    return StateFolderError(.storage(error.code), "\(error.context): \(advice)")
+  }
+
   private static func makeFolder(_ path: String) throws(StorageError) {
     do throws(SystemError) {
       if mkdir(path, 0o700) == 0 {
@@ -119,6 +131,12 @@ public final class StateFolder: Sendable {
     var status = stat()
     guard stat(path, &status) == 0 else {
       throw StateFolderError(SystemError("look at \(path)").storageError)
+    }
+    guard status.st_uid == geteuid() else {
+      throw StateFolderError(
+        .unsuitable,
+        "The state folder \(path) belongs to user \(status.st_uid), and this process runs as user \(geteuid()): run it "
+          + "as the folder's owner, or give all of it to this one with chown -R \(geteuid()) \(path)")
     }
     guard status.st_mode & 0o077 == 0 else {
       throw StateFolderError(

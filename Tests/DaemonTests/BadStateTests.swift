@@ -1,0 +1,62 @@
+import Glibc
+import HyphaControlAPI
+import Testing
+
+/// State folders as an administrator may have got them: read-only, another user's, on another disk.
+@Suite("A state folder that cannot be used, or is elsewhere", .fewAtOnce, .timeLimit(.minutes(15)))
+struct BadStateTests {
+  @Test("Read-only: the daemon says so and ends", .enabled(if: OwnMounts.isAllowed, "mounts nothing here"))
+  func readOnly() async throws {
+    let node = try await HyphactlTests.origin()
+    #expect(try await node.ctl("post", "before").status == 0)
+    try await node.stop()
+    let path = node.statePath
+    node.mounts = try await OwnMounts(
+      "mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"; mount -t tmpfs tmpfs /mnt; touch /mnt/there",
+      [path], mark: "/mnt/there")
+    let ended = try await node.startInVain()
+    #expect(ended.status > 0)
+    #expect(
+      ended.stderr.contains(
+        "Read-only file system: mount the file system of \(path) so that it can be written to"),
+      "\(ended.stderr)")
+    node.mounts = nil
+    try await node.start()
+    #expect(try await node.ctl("posts").text.contains("before"))
+  }
+
+  @Test(
+    "Another user's: the daemon says whose, and what to do",
+    .enabled(if: geteuid() == 0, "needs root, to give it away"))
+  func anothers() async throws {
+    let node = try await HyphactlTests.origin()
+    try await node.stop()
+    #expect(chown(node.statePath, 12345, 12345) == 0)
+    let ended = try await node.startInVain()
+    #expect(ended.status > 0)
+    #expect(
+      ended.stderr.contains("belongs to user 12345, and this process runs as user 0")
+        && ended.stderr.contains("chown -R 0 \(node.statePath)"), "\(ended.stderr)")
+    #expect(chown(node.statePath, 0, 0) == 0)
+    try await node.start()
+  }
+
+  @Test("On another file system, by way of a link")
+  func elsewhere() async throws {
+    let node = try TestNode()
+    let other = try TemporaryFolder(in: "/dev/shm")
+    #expect(mkdir("\(other.path)/state", 0o700) == 0)
+    #expect(symlink("\(other.path)/state", node.statePath) == 0)
+    try await node.start()
+    let made = try await node.ctl(
+      "init", "--domain", "example.org", "--passphrase-file", "-", input: HyphactlTests.passphrase)
+    #expect(made.status == 0, "\(made.stderr)")
+    #expect(try await node.ctl("post", "there").status == 0)
+    let backup = "\(node.folder.path)/backup"
+    #expect(try await node.ctl("backup", backup).status == 0)
+    try await node.kill()
+    try await node.start()
+    #expect(try await node.ctl("posts").text.contains("there"))
+    #expect(try await node.ctl("verify").status == 0)
+  }
+}
