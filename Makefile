@@ -19,7 +19,7 @@ SOURCES := Package.swift Sources Tests Benchmarks Fuzz/Package.swift Fuzz/Source
 export SWIFT NODE PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build web wasm run test fuzz test-system check deb bench bench-browser screenshots format lint clean
+.PHONY: help setup build web wasm run test fuzz conformance test-system check deb bench bench-browser screenshots format lint clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,12 +50,18 @@ test: setup lint check web ## Build, check and test everything.
 	@scripts/reproduce
 	@scripts/fuzz 4
 	@Tests/System/run
+	$(PYTHON) Tests/WebSocket/conformance.py .build/debug/websocket-echo
 	SWIFT_DETERMINISTIC_HASHING=1 $(SWIFT) test --skip-build --filter NetworkTests
 	$(SWIFT) test --skip-build --skip 'DaemonTests|NetworkTests'
 	$(SWIFT) test --skip-build --filter DaemonTests
 
 fuzz: setup ## Give every decoder bytes that are made up, FUZZ=60 seconds each. Some of them: make fuzz TARGETS="http rpc"
 	@scripts/fuzz $(FUZZ) $(TARGETS)
+
+conformance: setup ## Run the WebSocket cases of the Autobahn test suite against the daemon's handlers.
+	@scripts/setup test
+	$(SWIFT) build --product websocket-echo
+	$(PYTHON) Tests/WebSocket/conformance.py .build/debug/websocket-echo
 
 check: setup ## Check that programs, manual pages and documents say the same.
 	$(SWIFT) build

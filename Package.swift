@@ -64,6 +64,14 @@ let package = Package(
     .executableTarget(
       name: "hypha-bench", dependencies: ["CSodium", "Hypercore", "Hyperdb", "Hypha", "HyphaDaemonCore"],
       path: "Benchmarks", exclude: ["browser.py"], swiftSettings: swiftSettings),
+    .executableTarget(
+      name: "websocket-echo",
+      dependencies: [
+        "Hypercore", "HyphaDaemonCore",
+        .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+      ],
+      path: "Tests/WebSocket/Echo", swiftSettings: swiftSettings),
     .target(
       name: "TestSupport", dependencies: ["Hypercore"], path: "Tests/TestSupport",
       swiftSettings: swiftSettings),

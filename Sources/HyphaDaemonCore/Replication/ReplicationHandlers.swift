@@ -29,6 +29,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var transport: ReplicationTransport?
   private var context: ChannelHandlerContext?
   private var reason: CloseReason?
+  /// The peer broke the rules.
+  private var isBroken = false
   private var answeringPing = false
   private var unansweredPing: ByteBuffer?
 
@@ -100,6 +102,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
   }
 
   private func receive(_ bytes: ByteBuffer, _ context: ChannelHandlerContext) {
+    // Nothing that follows a violation can be told apart.
+    guard !isBroken else { return }
     var input = bytes
     do throws(WebSocketViolation) {
       while true {
@@ -113,7 +117,11 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
       }
     } catch {
       let code: CloseReason.Code = error.code == 1009 ? .tooLarge : .protocolError
+      isBroken = true
       close(context, CloseReason(code, error.text), code: error.code)
+      // A goodbye would not be understood: the end of the stream follows at once. The other direction stays open for a
+      // moment, since what is still to come would otherwise have the system throw away the reason, too.
+      context.close(mode: .output, promise: nil)
     }
   }
 
@@ -271,14 +279,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     role == .client ? UInt32.random(in: .min ... .max) : nil
   }
 
-  /// The close code to answer with: the same one, if it is one that a frame may have (section 7.4).
-  private static func answer(to code: UInt16) -> UInt16 {
-    switch code {
-    case 1005: 1000
-    case 1000...1003, 1007...1014, 3000...4999: code
-    default: 1002
-    }
-  }
+  /// The close code to answer with: the same one.
+  private static func answer(to code: UInt16) -> UInt16 { code == 1005 ? 1000 : code }
 
   private static func code(_ code: CloseReason.Code) -> UInt16 {
     switch code {

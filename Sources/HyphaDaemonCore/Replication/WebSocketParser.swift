@@ -94,8 +94,22 @@ struct WebSocketParser: ~Copyable {
       guard let code = payload.readInteger(as: UInt16.self) else {
         throw WebSocketViolation(code: 1002, text: "A close frame with one byte.")
       }
-      return .close(code: code, reason: String(buffer: payload))
+      guard Self.isCloseCode(code) else {
+        throw WebSocketViolation(code: 1002, text: "A close frame with the code \(code), which none has.")
+      }
+      guard let reason = String(validating: payload.readableBytesView, as: UTF8.self) else {
+        throw WebSocketViolation(code: 1007, text: "A close frame whose reason is not UTF-8.")
+      }
+      return .close(code: code, reason: reason)
     case .pong, .binary, .continuation: return .pong
+    }
+  }
+
+  /// Whether a frame may have it (RFC 6455, section 7.4).
+  private static func isCloseCode(_ code: UInt16) -> Bool {
+    switch code {
+    case 1000...1003, 1007...1014, 3000...4999: true
+    default: false
     }
   }
 
