@@ -23,8 +23,8 @@ SOURCES := Package.swift Sources Tests Benchmarks Fuzz/Package.swift Fuzz/Source
 export SWIFT NODE PORT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build web wasm run test fuzz conformance torture test-system check deb bench bench-browser screenshots
-.PHONY: format lint clean
+.PHONY: help setup build web wasm run test fuzz sanitize conformance torture test-system check deb bench bench-browser
+.PHONY: screenshots format lint clean
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ test: setup lint check web ## Build, check and test everything.
 
 fuzz: setup ## Give every decoder bytes that are made up, FUZZ=60 seconds each. Some of them: make fuzz TARGETS="http rpc"
 	@scripts/fuzz $(FUZZ) $(TARGETS)
+
+sanitize: setup ## Run the tests with AddressSanitizer, and again with ThreadSanitizer: an hour or so.
+	@scripts/setup test
+	@scripts/sanitize address
+	@scripts/sanitize thread
 
 conformance: setup ## Run the WebSocket cases of the Autobahn test suite against the daemon's handlers.
 	@scripts/setup test

@@ -23,9 +23,16 @@ let textTargets = [
         "2026-01-31T12:34:56.789Z", "2026-01-31", "2026-01-31T12:34:56+01:30", "01kc0000000000000000000000",
         "example.org", "wss://example.org:8443/hypha", "tcp://[::1]:3282", "[::1]:80", "https://example.org/",
         "wss://example.org/replicate/" + someKey.hex,
-        "abacus abdomen abdominal abide abiding ability ablaze able",
       ].map { Array($0.utf8) }
     }, run: fuzzTexts),
+  Target(
+    name: "passphrases",
+    seeds: {
+      [
+        "abacus abdomen abdominal abide abiding ability ablaze able",
+        "Abacus\u{2003}t\u{2010}shirt x y z a b c",
+      ].map { Array($0.utf8) }
+    }, run: fuzzPassphrase),
   Target(
     name: "wellknown",
     seeds: {
@@ -106,9 +113,15 @@ private func fuzzTexts(_ bytes: [UInt8]) {
       ListenAddress(address.description) == address, "\(text): where to listen is read as it was written")
   }
   if let name = try? Device.checked(name: text) { expect(Device.isName(name), "a checked name is one") }
-  if bytes.count < 1024 { _ = try? Passphrase(typed: text) }
   _ = ReplicationURL.target(path: text)
   _ = ACMEFolder.token(text)
+}
+
+private func fuzzPassphrase(_ bytes: [UInt8]) {
+  guard let passphrase = try? Passphrase(typed: String(decoding: bytes, as: UTF8.self)) else { return }
+  let words = passphrase.bytes.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+  let again = (try? Passphrase(typed: words))?.wordCount
+  expect(again == passphrase.wordCount, "a passphrase is read as it was written")
 }
 
 private func fuzzWellKnown(_ bytes: [UInt8]) {
