@@ -521,6 +521,20 @@ final class BlockingExecutor: TaskExecutor {
     }
   }
 
+  /// Those who connect just then are served or sent away; neither hangs.
+  @Test func stopsWhileCallersConnect() async throws {
+    for round in 0..<20 {
+      try await serve { path, _, server in
+        let callers = try (0..<20).map { _ in try RawCaller(path: path) }
+        if round % 2 == 0 { try callers[0].send(#"{"jsonrpc":"2.0","id":1,"method":"node.version"}"#) }
+        await server.stop(grace: .zero)
+        for caller in callers {
+          while try caller.line() != nil {}
+        }
+      }
+    }
+  }
+
   @Test func survivesNoise() async throws {
     try await serve { path, _, _ in
       var random = SystemRandomNumberGenerator()

@@ -21,6 +21,7 @@ public final class ControlServer<Service: ControlService>: Sendable {
   private let rule: CallerRule
   private let logger: Logger
   private let listener: NIOAsyncChannel<Connection, Never>
+  private let untaken: UntakenConnections
   /// Of a socket that this server made, and so removes.
   private let path: String?
   private let connections = Mutex(Connections())
@@ -28,8 +29,9 @@ public final class ControlServer<Service: ControlService>: Sendable {
 
   private init(
     service: Service, rule: CallerRule, logger: Logger, listener: NIOAsyncChannel<Connection, Never>,
-    path: String?
+    untaken: UntakenConnections, path: String?
   ) {
+    self.untaken = untaken
     self.service = service
     self.rule = rule
     self.logger = logger
@@ -61,20 +63,24 @@ public final class ControlServer<Service: ControlService>: Sendable {
     descriptor: CInt, path: String?, service: Service, rule: CallerRule, eventLoops: any EventLoopGroup,
     logger: Logger
   ) async throws -> ControlServer {
+    let untaken = UntakenConnections()
     let listener = try await ServerBootstrap(group: eventLoops)
       .serverChannelOption(.backlog, value: 64)
       // A caller may close its sending side, as `socat` does at the end of its input, and still wait for answers.
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .bind(descriptor) { channel in
         channel.eventLoop.makeCompletedFuture {
-          try Connection(
+          let connection = try Connection(
             wrappingChannelSynchronously: channel,
             configuration: .init(
               backPressureStrategy: .init(lowWatermark: 1, highWatermark: 4),
               isOutboundHalfClosureEnabled: false))
+          untaken.note(connection)
+          return connection
         }
       }
-    let server = ControlServer(service: service, rule: rule, logger: logger, listener: listener, path: path)
+    let server = ControlServer(
+      service: service, rule: rule, logger: logger, listener: listener, untaken: untaken, path: path)
     server.accepting.withLock { $0 = Task { await server.accept() } }
     return server
   }
@@ -113,10 +119,12 @@ public final class ControlServer<Service: ControlService>: Sendable {
     } catch {
       logger.debug("control socket: closed: \(error)")
     }
+    await untaken.close()
   }
 
   /// Serves one connection, if it may call and there is room for it.
   private func welcome(_ connection: Connection) async {
+    untaken.forget(connection)
     let channel = connection.channel
     let credentials = await credentials(of: channel)
     let refusal = refusal(of: credentials)
@@ -166,6 +174,44 @@ public final class ControlServer<Service: ControlService>: Sendable {
     try? await connection.executeThenClose { _, outbound in
       try await outbound.write(ByteBuffer(line: ControlCodec.response(id: nil, error: error)))
     }
+  }
+}
+
+/// Connections that were accepted and that nobody serves yet. They are closed where the server stops before: one that is dropped
+/// instead ends the process.
+private final class UntakenConnections: Sendable {
+  typealias Connection = NIOAsyncChannel<ByteBuffer, ByteBuffer>
+
+  private struct State {
+    var connections: [ObjectIdentifier: Connection] = [:]
+    var isClosed = false
+  }
+
+  private let state = Mutex(State())
+
+  func note(_ connection: Connection) {
+    let isClosed = state.withLock { state in
+      if !state.isClosed { state.connections[ObjectIdentifier(connection.channel)] = connection }
+      return state.isClosed
+    }
+    if isClosed { Task { await Self.close(connection) } }
+  }
+
+  func forget(_ connection: Connection) {
+    state.withLock { _ = $0.connections.removeValue(forKey: ObjectIdentifier(connection.channel)) }
+  }
+
+  func close() async {
+    let connections = state.withLock { state in
+      state.isClosed = true
+      defer { state.connections = [:] }
+      return Array(state.connections.values)
+    }
+    for connection in connections { await Self.close(connection) }
+  }
+
+  private static func close(_ connection: Connection) async {
+    try? await connection.executeThenClose { _, _ in }
   }
 }
 
