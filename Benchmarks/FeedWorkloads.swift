@@ -17,7 +17,8 @@ extension Feed<FileStorage> {
   func fill(_ count: Int) throws {
     let batch = [[UInt8]](repeating: Workload.smallBlock, count: 1000)
     for _ in 0..<count / 1000 { try append(contentsOf: batch) }
-    try flush(durable: false)
+    // With the bitfield, which follows what is durable: or opening would look for every block.
+    try flush(durable: true)
   }
 }
 
