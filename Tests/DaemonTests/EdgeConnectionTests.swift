@@ -40,6 +40,8 @@ import Testing
     #expect(transport.bufferedBytes == 0)
     #expect(transport.counts == (UInt64(sent.count), UInt64(sent.count)))
     transport.close(CloseReason(.goingAway, "Enough."))
+    // What is not to be sent is not fetched either: a stop does not wait for it.
+    #expect(!transport.isWritable)
     transport.close(CloseReason(.normal, "Again."))
     let reason = try await eventually(within: 60, "no end there") { edge.node.closed.first }
     #expect(tcp || reason == CloseReason(.goingAway, "Enough."))

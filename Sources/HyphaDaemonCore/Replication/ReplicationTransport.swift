@@ -176,8 +176,9 @@ public final class ReplicationTransport: Sendable {
   /// Bytes given to ``send(_:)-(ByteBuffer)`` that the system has not taken.
   public var bufferedBytes: Int { state.withLock { $0.outboundBytes } }
 
-  /// There is room to send: false from ``ReplicationLimits/highWaterBytes`` on, until half of it has left.
-  public var isWritable: Bool { state.withLock { !$0.full } }
+  /// There is room to send: false from ``ReplicationLimits/highWaterBytes`` on, until half of it has left, and for good
+  /// after ``close(_:)`` and after the end, so that nothing is read from disk only to be thrown away.
+  public var isWritable: Bool { state.withLock { !$0.full && !$0.closing && $0.closed == nil } }
 
   /// Bytes of the stream that came in, and that the system took, so far.
   public var counts: (received: UInt64, sent: UInt64) { state.withLock { ($0.received, $0.sent) } }
