@@ -107,6 +107,99 @@ struct ReplicationHostileTests {
     #expect(victim.feed.heldBlocks == 1)
   }
 
+  /// Another feed by the source's owner: the same up to a block, and then not.
+  private func other(_ common: Int, then count: Int) throws -> Feed<MemoryStorage> {
+    var random = SeededRandom(21)
+    let seed = random.bytes(32)
+    let feed = try Feed(
+      files: FeedFiles<MemoryStorage>.empty(), keyPair: seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) })
+    for index in 0..<UInt64(common) { _ = try feed.append(source.block(at: index)) }
+    for index in 0..<count { _ = try feed.append(Array("other \(index)".utf8)) }
+    return feed
+  }
+
+  @Test(
+    "another feed that the same owner signed is found out, wherever they part, and frozen there",
+    arguments: [(0, 40), (12, 18), (31, 3), (32, 30), (19, 60), (39, 1)], [20, 32, 40])
+  func forks(_ shape: (common: Int, count: Int), held: Int) throws {
+    var victim = try Victim(clone(), downloads: true)
+    // As it came, block by block; signed in one piece.
+    for index in 0..<UInt64(held) {
+      let proof = try source.proof(
+        of: index, digest: victim.feed.digest(of: index), hashOnly: false, remoteTree: SparseBitfield())
+      try victim.feed.put(source.block(at: index), at: index, proof: proof)
+    }
+    #expect(victim.feed.length == 40)
+    let fork = try other(shape.common, then: shape.count)
+    let peer = try victim.connect()
+    peer.session.send(.have(Message.Have(start: 0, length: fork.length)), on: peer.channel)
+    var open = try victim.deliver(peer)
+    var isForked = false
+    var answered = 0
+    while !isForked, let message = open.first, answered < 200 {
+      open.removeFirst()
+      guard case .request(let request) = message else { continue }
+      answered += 1
+      let proof = try fork.proof(
+        of: request.index, digest: request.nodes ?? 0, hashOnly: false, remoteTree: SparseBitfield())
+      let answer = Message.Data(index: request.index, value: try fork.block(at: request.index), proof: proof)
+      #expect(victim.code(peer, [.data(answer)]) == nil)
+      open += try victim.read(peer)
+      for case .forked(let key, let found, let common) in victim.node.takeEvents() {
+        isForked = true
+        #expect(key == source.key && Fork(decoding: found.encode(), key: key) == found)
+        #expect(common <= shape.common && (common == shape.common || shape.common >= held))
+      }
+    }
+    // Where nothing was asked for, there was nothing to notice.
+    #expect(isForked || fork.length <= held, "\(answered)")
+    guard isForked else { return }
+    let frozen = min(UInt64(shape.common), victim.node.knownLength(source.key))
+    // Nothing more is asked for of the honest either, and nothing behind it is offered.
+    let honest = try victim.connect()
+    honest.session.send(.have(Message.Have(start: 0, length: 40)), on: honest.channel)
+    honest.session.send(.want(Message.Want(start: 0, length: 1 << 20)), on: honest.channel)
+    let said = try victim.deliver(honest)
+    #expect(requests(said).allSatisfy { $0 < frozen })
+    for case .have(let have) in said {
+      #expect(have.bitfield != nil || have.start < frozen)
+    }
+    honest.session.send(.request(Message.Request(index: frozen)), on: honest.channel)
+    #expect(try victim.deliver(honest).contains(.unhave(Message.Unhave(start: frozen))))
+  }
+
+  @Test("who claims another feed and does not prove it is sent away")
+  func noFork() throws {
+    for lie in 0..<4 {
+      var victim = try Victim(clone(), downloads: true)
+      for index in UInt64(0)..<20 {
+        try victim.feed.put(source.block(at: index), at: index, proof: proof(index))
+      }
+      let peer = try victim.connect()
+      peer.session.send(.have(Message.Have(start: 0, length: 21)), on: peer.channel)
+      _ = try victim.deliver(peer)
+      guard case .data(var bad) = try data(20) else { return }
+      bad.value?[0] ^= 1
+      #expect(victim.code(peer, [.data(bad)]) == nil)
+      let asked = try victim.read(peer)
+      #expect(asked.contains(.request(Message.Request(index: 20, nodes: 0))))
+      guard case .data(var probe) = try data(20) else { return }
+      switch lie {
+      case 0: probe.value?[0] ^= 1
+      case 1: probe.proof.signature = nil
+      case 2: probe.proof.nodes.removeLast()
+      default: break
+      }
+      // Even the truth does not excuse the block that was false.
+      #expect(victim.code(peer, [.data(probe)]) == .unverified)
+      #expect(victim.node.takeEvents().allSatisfy { if case .forked = $0 { false } else { true } })
+    }
+  }
+
+  private func proof(_ index: UInt64) throws -> Proof {
+    try source.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+  }
+
   @Test("what was asked of a peer that is gone is asked of another")
   func gone() throws {
     var victim = try Victim(clone(), downloads: true)

@@ -96,9 +96,13 @@ extension Feed {
       lowest = treeIndex
     }
     guard let lowest else { return nil }
-    // The node is on the way of every block below it, and a sibling on that of those below its sibling.
+    // The node is on the way of every block below it, a sibling on that of those below its sibling, a root shown with any block.
+    var ranges: [Range<UInt64>] = []
     for treeIndex in [lowest, FlatTree.sibling(lowest)] {
-      let blocks = FlatTree.leftSpan(treeIndex) / 2..<FlatTree.rightSpan(treeIndex) / 2 + 1
+      ranges.append(FlatTree.leftSpan(treeIndex) / 2..<FlatTree.rightSpan(treeIndex) / 2 + 1)
+    }
+    ranges.append(0..<length)
+    for blocks in ranges {
       guard let held = firstHeld(in: blocks), let leaf = try pages.node(2 * held) else { continue }
       let proof = try proof(of: held, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
       guard let signature = proof.signature,

@@ -21,11 +21,22 @@ final class RemoteFeed {
   var cursor: UInt64 = 0
   /// When something asked for last arrived, or was first asked for.
   var lastProgress: UInt64 = 0
+  /// Looking whether the peer has another feed that the same owner signed.
+  var probe: Probe?
   /// The peer's wants and requests that wait to be answered.
   private var questions: [Question] = []
   private var firstQuestion = 0
   /// This side said that it is done downloading.
   var saidDone = false
+
+  /// A block that was asked for as by somebody who knows nothing of the feed, so that its proof goes up to a signature.
+  struct Probe {
+    var index: UInt64
+    /// What did not verify before.
+    let cause: WireError
+    /// Blocks that were asked for before, whose answers are still to come and do not count.
+    var stale: Set<UInt64>
+  }
 
   /// What the peer asks, answered in the order in which it came.
   enum Question {

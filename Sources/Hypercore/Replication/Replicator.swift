@@ -30,6 +30,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
     case `extension`(ConnectionID, PublicKey, name: String, payload: [UInt8])
     /// Both sides are done, on a connection that is not live.
     case finished(ConnectionID)
+    /// A peer has another feed that the same owner signed; it is the same up to `common` and no longer. From there on, blocks are
+    /// neither asked for nor offered any more, as after ``limit(_:to:)``.
+    case forked(PublicKey, Fork, common: UInt64)
   }
 
   private final class Connection {
@@ -276,7 +279,12 @@ public final class Replicator<Storage: RandomAccessStorage> {
     _ message: Message, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
   ) throws(WireError) {
     switch message {
-    case .data(let data): try take(data, remote, shared)
+    case .data(let data):
+      if remote.probe == nil {
+        try take(data, remote, shared, connection)
+      } else {
+        try takeProbe(data, remote, shared, connection)
+      }
     case .request(let request): try remote.ask(.request(request))
     case .have(let have):
       if have.bitfield != nil { remote.openWants = max(0, remote.openWants - 1) }
@@ -285,6 +293,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       noteSynced(shared)
     case .unhave(let unhave):
       try remote.note(unhave)
+      if let probe = remote.probe, unhave.start == probe.index { throw probe.cause }
       for other in shared.release(remote, from: unhave.start, count: unhave.length ?? 1) {
         request(from: other, shared)
       }
@@ -297,9 +306,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
     }
   }
 
-  private func take(_ data: Message.Data, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>)
-    throws(WireError)
-  {
+  private func take(
+    _ data: Message.Data, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  ) throws(WireError) {
     guard remote.requested.remove(data.index) != nil else {
       throw WireError(.unasked, "block \(data.index) was not asked for")
     }
@@ -313,12 +322,69 @@ public final class Replicator<Storage: RandomAccessStorage> {
       try shared.feed.put(value, at: data.index, proof: data.proof)
     } catch {
       remote.cursor = min(remote.cursor, data.index)
-      throw WireError(Self.code(error), error.context)
+      let error = WireError(Self.code(error), error.context)
+      guard error.code == .unverified else { throw error }
+      return try probe(remote, shared, connection, because: error)
     }
     guard isNew else { return }
     shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
     shared.noteNew(data.index..<data.index + 1)
     events.append(.downloaded(shared.feed.key, index: data.index))
+    noteSynced(shared)
+  }
+
+  // MARK: - Forks
+
+  /// Finds out whether what did not verify belongs to another feed that the same owner signed.
+  ///
+  /// - Throws: `cause`, where nothing can be compared.
+  private func probe(
+    _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection, because cause: WireError
+  ) throws(WireError) {
+    // The last block that both have: above it and to its left are all that they should have in common.
+    let end = min(shared.feed.length, remote.length)
+    guard end > 0 else { throw cause }
+    remote.probe = RemoteFeed.Probe(index: end - 1, cause: cause, stale: remote.requested)
+    shared.release(remote)
+    ask(remote, connection, about: end - 1)
+  }
+
+  private func ask(_ remote: RemoteFeed, _ connection: Connection, about index: UInt64) {
+    remote.probe?.index = index
+    remote.lastProgress = now
+    connection.session.send(.request(Message.Request(index: index, nodes: 0)), on: remote.channel)
+  }
+
+  private func takeProbe(
+    _ data: Message.Data, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  ) throws(WireError) {
+    guard let probe = remote.probe else { return }
+    if remote.probe?.stale.remove(data.index) != nil { return }
+    guard data.index == probe.index, let value = data.value else {
+      throw WireError(.unasked, "block \(data.index) was not asked for")
+    }
+    let leaf = Node(
+      treeIndex: 2 * data.index, hash: value.withBytes { Crypto.leaf($0) }, byteSize: UInt64(value.count))
+    guard let signature = data.proof.signature,
+      let place = SignedPlace(
+        index: data.index, path: [leaf] + data.proof.nodes, signature: signature, key: shared.feed.key)
+    else { throw probe.cause }
+    let found: (fork: Fork?, common: (length: UInt64, isExact: Bool))
+    do throws(FeedError) {
+      found = (try shared.feed.fork(with: place), try shared.feed.common(with: place))
+    } catch {
+      throw WireError(Self.code(error), error.context)
+    }
+    // Each answer tells of more that is the same, or that there is no more to be told.
+    let isFurther =
+      !found.common.isExact && found.common.length > data.index
+      && found.common.length < min(shared.feed.length, place.length)
+    let isBefore = !found.common.isExact && found.common.length < data.index
+    if isFurther || isBefore { return ask(remote, connection, about: found.common.length) }
+    guard let fork = found.fork else { throw probe.cause }
+    remote.probe = nil
+    limit(shared.feed.key, to: min(found.common.length, shared.limit))
+    events.append(.forked(shared.feed.key, fork, common: found.common.length))
     noteSynced(shared)
   }
 
@@ -351,7 +417,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
   }
 
   private func request(from remote: RemoteFeed, _ shared: SharedFeed<Storage>) {
-    guard takesBlocks, shared.downloads, let connection = connections[remote.connection] else { return }
+    guard takesBlocks, shared.downloads, remote.probe == nil, let connection = connections[remote.connection]
+    else { return }
     // Many at a time: each piece that is sent by itself costs both sides a system call and a change of process.
     let isDue = remote.requested.count <= shared.requestDepth / 2
     while isDue, remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote)
@@ -456,7 +523,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     for connection in connections.values {
       do throws(WireError) {
         try connection.session.tick(now: now)
-        for (_, remote) in connection.feeds.values where !remote.requested.isEmpty {
+        for (_, remote) in connection.feeds.values where !remote.requested.isEmpty || remote.probe != nil {
           guard now < remote.lastProgress + WireLimits.requestMilliseconds else {
             throw WireError(.timedOut, "a block asked for did not come")
           }

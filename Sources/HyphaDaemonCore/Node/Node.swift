@@ -513,6 +513,10 @@ public actor Node {
         membership?.connected(id)
       case .extension(let id, let key, let name, let payload):
         if key == hypha?.source.key, name == Self.extensionName { receive(message: payload, id) }
+      case .forked(let key, _, let common):
+        logger.error(
+          "A feed's owner signed two versions of it: it is frozen where they part",
+          metadata: ["feed": "\(key.hex)", "blocks": "\(common)"])
       case .finished: break
       }
     }
