@@ -46,27 +46,36 @@ struct View {
 
 extension Hyperdb {
   /// Finds who is cut off, and how much of each feed is to be reached.
-  func cutOff(_ rule: CutoffRule) throws(HyperdbError) {
-    let nodes = try statements(rule)
-    var cutoffs = [Cutoff?](repeating: nil, count: writers.count)
-    var entries: [(node: TrieNode, entry: Entry)] = []
-    for node in nodes { entries.append((node, try entry(node))) }
-    // Whom only cut-off entries authorise has no say either. Bounded: what is said could go round in circles.
-    for _ in 0...writers.count {
-      heard = entries.filter { cutoffs[$0.node.writer]?.end != 0 }.map { $0.entry }
-      let judged = rule.judge(heard, writerKeys)
-      var next = writers.map { $0.number == 0 ? nil : judged[$0.feed.key] }
-      if next.contains(where: { $0 != nil }) { try excludeUnnamed(&next) }
-      if next == cutoffs { break }
-      cutoffs = next
-    }
+  func cutOff(_ rule: CutoffRule?) throws(HyperdbError) {
+    var ruled = [Cutoff?](repeating: nil, count: writers.count)
+    if let rule { ruled = try judge(rule) }
     for writer in writers {
-      writer.cutoff = cutoffs[writer.number]
+      writer.ruled = ruled[writer.number]
       writer.limit = nil
     }
     guard writers.contains(where: { $0.cutoff != nil }) else { return }
     try reach()
     try limit()
+  }
+
+  private func judge(_ rule: CutoffRule) throws(HyperdbError) -> [Cutoff?] {
+    let nodes = try statements(rule)
+    var cutoffs = [Cutoff?](repeating: nil, count: writers.count)
+    var entries: [(node: TrieNode, entry: Entry)] = []
+    for node in nodes where node.seq < writers[node.writer].frozen ?? .max {
+      entries.append((node, try entry(node)))
+    }
+    // Whom only cut-off entries authorise has no say either. Bounded: what is said could go round in circles.
+    for _ in 0...writers.count {
+      heard = entries.filter { cutoffs[$0.node.writer]?.end != 0 }.map { $0.entry }
+      let judged = rule.judge(heard, writerKeys)
+      var next = writers.map { $0.number == 0 ? nil : judged[$0.feed.key] }
+      let isAnyCutOff = next.contains { $0 != nil } || writers.contains { $0.frozen != nil }
+      if isAnyCutOff { try excludeUnnamed(&next) }
+      if next == cutoffs { break }
+      cutoffs = next
+    }
+    return cutoffs
   }
 
   /// The entries that the rule goes by, older ones first.
@@ -112,7 +121,7 @@ extension Hyperdb {
     while let number = waiting.popLast() {
       let writer = writers[number]
       let keys: [PublicKey]
-      if let cutoff = cutoffs[number] {
+      if let cutoff = writer.cutoff(cutoffs[number]) {
         keys = try writer.named(before: min(cutoff.block, writer.held))?.keys ?? []
       } else {
         keys = writer.feeds?.keys ?? []

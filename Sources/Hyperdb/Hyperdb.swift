@@ -27,6 +27,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   private(set) var writers: [Writer<Storage>] = []
   private var numbers: [PublicKey: Int] = [:]
   private let rule: CutoffRule?
+  /// See ``freeze(_:at:)``.
+  private var frozen: [PublicKey: UInt64] = [:]
   private let openFeed: FeedOpener
   private var cache = NodeCache()
   private var heads: [TrieNode] = []
@@ -125,13 +127,27 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     return numbers[key].map { writers[$0].counted } ?? 0
   }
 
-  /// Where a writer is cut off.
+  /// Where a writer is cut off by the rule.
   ///
   /// - Returns: `nil` where it is not.
   public func cutoff(of key: PublicKey) throws(HyperdbError) -> Cutoff? {
     try refresh()
-    return numbers[key].flatMap { writers[$0].cutoff }
+    return numbers[key].flatMap { writers[$0].ruled }
   }
+
+  /// Has entries from a block on not count, for good: the writer's owner signed two feeds that are the same up to there. It
+  /// concerns what this node shows, and whether it writes; others are not told.
+  ///
+  /// - Parameter key: of one who may be a writer; it need not be known yet.
+  public func freeze(_ key: PublicKey, at block: UInt64) {
+    let block = min(block, frozen[key] ?? .max)
+    frozen[key] = block
+    if let number = numbers[key] { writers[number].frozen = block }
+    isStale = true
+  }
+
+  /// From which block on a writer's entries do not count because of ``freeze(_:at:)``.
+  public func frozen(_ key: PublicKey) -> UInt64? { frozen[key] }
 
   /// How many blocks of the feed of a writer who is cut off are of use: those that count, its tail, and those that
   /// others, who did not know better, built on. More need be neither stored nor passed on.
@@ -162,12 +178,13 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     try discover()
     try count()
     for writer in writers { writer.visible = writer.complete }
-    if let rule { try cutOff(rule) }
+    try cutOff(rule)
     heads = try newest()
   }
 
   private func add(_ feed: Feed<Storage>, isAuthorized: Bool) -> Writer<Storage> {
     let writer = Writer(feed, number: writers.count, isAuthorized: isAuthorized)
+    writer.frozen = frozen[feed.key]
     writers.append(writer)
     numbers[feed.key] = writer.number
     return writer
@@ -384,6 +401,10 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     let own = writers[number]
     guard own.isAuthorized else {
       throw HyperdbError(.notAuthorized, "this node's writer \(local.key.hex) is not authorised")
+    }
+    if let block = own.frozen {
+      throw HyperdbError(
+        .forked, "this node's writer \(local.key.hex) signed two feeds that part at block \(block)")
     }
     guard own.cutoff == nil else {
       throw HyperdbError(

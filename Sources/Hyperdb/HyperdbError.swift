@@ -16,6 +16,8 @@ public struct HyperdbError: Error, Equatable, Sendable {
     case notAuthorized
     /// A writer, this node's own or the one asked for, is cut off: what it writes does not count.
     case cutOff
+    /// This node's own writer signed two feeds that contradict each other: it is frozen where they part.
+    case forked
     /// This node's own newest entry has seen entries that are not here any more: they have to come back first.
     case behind
     /// A key that was to be created is set already.

@@ -17,8 +17,10 @@ final class Writer<Storage: RandomAccessStorage> {
   /// Blocks of these that the database reaches. Those behind ``counted`` are there only because others, who did not
   /// know better, built on them.
   var visible: UInt64 = 0
-  /// Where this writer is cut off, if it is.
-  var cutoff: Cutoff?
+  /// Where this writer is cut off by the ``CutoffRule``, if it is.
+  var ruled: Cutoff?
+  /// From which block on its entries do not count because its owner signed two feeds that part there.
+  var frozen: UInt64?
   /// Where it is cut off: how many of its blocks are of use.
   var limit: UInt64?
   /// What this writer knows of what a ``CutoffRule`` goes by.
@@ -33,6 +35,16 @@ final class Writer<Storage: RandomAccessStorage> {
     self.feed = feed
     self.number = number
     self.isAuthorized = isAuthorized
+  }
+
+  /// Where this writer is cut off, if it is, for either reason.
+  var cutoff: Cutoff? { cutoff(ruled) }
+
+  /// Where it is cut off if the rule says `ruled`.
+  func cutoff(_ ruled: Cutoff?) -> Cutoff? {
+    guard let frozen else { return ruled }
+    guard let ruled, ruled.block <= frozen else { return Cutoff(block: frozen) }
+    return ruled
   }
 
   /// Blocks whose entries count.

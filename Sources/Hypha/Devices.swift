@@ -262,6 +262,16 @@ extension Hypha {
     }
   }
 
+  /// Has what a device wrote from a block on not count: it signed two feeds that are the same up to there.
+  public func freeze(_ writer: PublicKey, at block: UInt64) {
+    database.freeze(writer, at: block)
+  }
+
+  /// From which block on what a device wrote does not count because it signed two feeds that part there.
+  ///
+  /// - Returns: `nil` for a device that is not known to have.
+  public func frozen(_ writer: PublicKey) -> UInt64? { database.frozen(writer) }
+
   /// How many blocks of a revoked device's feed are still of use: more need be neither stored nor passed on.
   ///
   /// - Returns: `nil` for a device that is not revoked.

@@ -16,6 +16,8 @@ public struct HyphaError: Error, Equatable, Sendable {
     case behind
     /// This node's writer was revoked: it may not write any longer.
     case revoked
+    /// This node's writer signed two feeds that contradict each other: it may not write any longer.
+    case forked
     /// No request that a person could mean.
     case unknownRequest
     /// A request that may not be answered any more.
@@ -61,6 +63,7 @@ public struct HyphaError: Error, Equatable, Sendable {
       case .notWritable, .notAuthorized: .readOnly
       case .behind: .behind
       case .cutOff: .revoked
+      case .forked: .forked
       default: .database(error.code)
       }
     self.init(code, error.context)

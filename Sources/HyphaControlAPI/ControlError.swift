@@ -62,6 +62,8 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
     case lookupFailed = 1022
     /// There is no room on the disk: what is here can be read, and nothing can be written until there is.
     case diskFull = 1023
+    /// This device's feed was signed in two versions, which contradict each other: it may not write any longer.
+    case forked = 1024
     /// The caller may use this node, but is neither root nor the daemon's user, who alone may have its secrets.
     case ownerOnly = 1030
     /// The backup is cut off, was altered, or is none.
@@ -99,6 +101,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .revoked: "This device was revoked; what it writes counts no longer."
       case .lookupFailed: "The address could not be asked which hypha it has, or did not say so rightly."
       case .diskFull: "There is no room on the disk; nothing can be written until there is."
+      case .forked: "This device's feed was signed in two versions; it may not write any longer."
       case .ownerOnly: "Only root and the daemon's own user may have the node's secrets."
       case .badBackup: "The backup is cut off, was altered, or is none."
       case .backupPassphrase: "The backup is encrypted, and its passphrase is missing or wrong."

@@ -181,7 +181,7 @@ public enum NodeRequestAgain: ControlMethod {
   public static let name = "node.requestAgain"
   public static let summary = "Asks again to be let in, after a request that was denied or that expired."
   public static let errors: [ControlError.Code] = [
-    .notInitialised, .readOnly, .alreadyExists, .revoked, .storageFailed,
+    .notInitialised, .readOnly, .alreadyExists, .revoked, .storageFailed, .forked,
   ]
 
   public static func call(
@@ -283,7 +283,7 @@ public enum RequestsApprove: ControlMethod {
   public static let name = "requests.approve"
   public static let summary = "Lets a device in, and answers once that is durable."
   public static let errors: [ControlError.Code] = [
-    .notInitialised, .readOnly, .behind, .notFound, .limitReached, .requestExpired, .alreadyAnswered,
+    .notInitialised, .readOnly, .behind, .notFound, .limitReached, .requestExpired, .alreadyAnswered, .forked,
     .revoked,
     .storageFailed,
   ]
@@ -310,6 +310,7 @@ public enum RequestsDeny: ControlMethod {
   public static let summary = "Tells a device that it is not let in."
   public static let errors: [ControlError.Code] = [
     .notInitialised, .readOnly, .notFound, .requestExpired, .alreadyAnswered, .revoked, .storageFailed,
+    .forked,
   ]
 
   public static func call(
@@ -421,7 +422,7 @@ public enum DevicesRestore: ControlMethod {
 }
 
 private let changingErrors: [ControlError.Code] = [
-  .notInitialised, .readOnly, .behind, .notFound, .ambiguous, .revoked, .storageFailed,
+  .notInitialised, .readOnly, .behind, .notFound, .ambiguous, .revoked, .storageFailed, .forked,
 ]
 
 private func checkLifetime(_ seconds: Int?) throws(ControlError) {

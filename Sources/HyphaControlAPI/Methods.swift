@@ -279,7 +279,7 @@ public enum PostsCreate: ControlMethod {
   public static let name = "posts.create"
   public static let summary = "Makes a post, and answers once it is durable."
   public static let errors: [ControlError.Code] = [
-    .notInitialised, .readOnly, .textEmpty, .textTooLong, .storageFailed,
+    .notInitialised, .readOnly, .behind, .textEmpty, .textTooLong, .revoked, .storageFailed, .forked,
   ]
 
   public static func call(
@@ -363,7 +363,9 @@ public enum PostsDelete: ControlMethod {
   public static let name = "posts.delete"
   public static let summary =
     "Deletes a post, and answers once that is durable. Its block stays in history."
-  public static let errors: [ControlError.Code] = [.notInitialised, .readOnly, .notFound, .storageFailed]
+  public static let errors: [ControlError.Code] = [
+    .notInitialised, .readOnly, .behind, .notFound, .revoked, .storageFailed, .forked,
+  ]
 
   public static func call(
     _ params: Params, on service: some ControlService

@@ -30,10 +30,12 @@ public struct FeedInfo: Codable, Equatable, Sendable {
   public var fullyHeldBy: Int
   /// Addresses of these nodes; none from a daemon that does not say.
   public var fullyHeldAt: [String]?
+  /// Its owner signed another version of it, too: how many blocks both have in common, and count. Absent for all other feeds.
+  public var forkedAt: UInt64?
 
   public init(
     key: String, writable: Bool, length: UInt64, byteLength: UInt64, heldBlocks: UInt64, fullyHeldBy: Int,
-    fullyHeldAt: [String]? = nil
+    fullyHeldAt: [String]? = nil, forkedAt: UInt64? = nil
   ) {
     self.key = key
     self.writable = writable
@@ -42,6 +44,7 @@ public struct FeedInfo: Codable, Equatable, Sendable {
     self.heldBlocks = heldBlocks
     self.fullyHeldBy = fullyHeldBy
     self.fullyHeldAt = fullyHeldAt
+    self.forkedAt = forkedAt
   }
 }
 
@@ -251,6 +254,8 @@ public struct ControlEvent: Codable, Equatable, Sendable {
     case restored
     /// The node has forgotten its keys (`hyphalink`).
     case signedOut
+    /// A feed's owner signed two versions of it; what comes after the blocks that both have counts no longer (`feed`, `blocks`).
+    case forked
   }
 
   /// Increases by one from event to event while the daemon runs, and starts again at 1 with it.
@@ -265,12 +270,15 @@ public struct ControlEvent: Codable, Equatable, Sendable {
   public var ownRequest: OwnRequestInfo?
   public var device: DeviceInfo?
   public var reason: String?
+  /// A feed's key, 64 hexadecimal digits.
+  public var feed: String?
+  public var blocks: UInt64?
 
   public init(
     id: UInt64, time: Timestamp, kind: Kind, hyphalink: String? = nil, post: PostInfo? = nil,
     postID: String? = nil, peer: PeerInfo? = nil, request: RequestInfo? = nil,
     ownRequest: OwnRequestInfo? = nil,
-    device: DeviceInfo? = nil, reason: String? = nil
+    device: DeviceInfo? = nil, reason: String? = nil, feed: String? = nil, blocks: UInt64? = nil
   ) {
     self.id = id
     self.time = time
@@ -283,5 +291,7 @@ public struct ControlEvent: Codable, Equatable, Sendable {
     self.ownRequest = ownRequest
     self.device = device
     self.reason = reason
+    self.feed = feed
+    self.blocks = blocks
   }
 }

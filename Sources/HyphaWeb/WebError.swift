@@ -32,6 +32,7 @@ package struct WebError: Error {
     case .readOnly: "readOnly"
     case .behind: "behind"
     case .revoked: "revoked"
+    case .forked: "forked"
     case .unknownRequest: "unknownRequest"
     case .requestExpired: "requestExpired"
     case .requestAnswered: "requestAnswered"

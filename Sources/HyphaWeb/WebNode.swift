@@ -258,6 +258,7 @@ final class WebNode {
       case .extension(let id, let key, let name, let payload):
         guard key == hypha.source.key, name == Self.extensionName else { continue }
         membership.receive(payload, from: id, address: "", now: now)
+      case .forked(let key, _, let common): hypha.freeze(key, at: common)
       case .unknownFeed, .finished: break
       }
     }

@@ -150,6 +150,8 @@ final class SimulatedNode {
       case .extension(let id, let key, let name, let payload):
         #expect(key == source && name == Self.extensionName)
         membership.receive(payload, from: id, address: "node", now: now + skew)
+      // Nobody here is copied or set back: however often their power goes, none signs two versions.
+      case .forked(let key, _, let common): Issue.record("feed \(key.hex) is forked at \(common)")
       case .synced, .unknownFeed, .finished: break
       }
     }

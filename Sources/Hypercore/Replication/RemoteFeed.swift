@@ -21,22 +21,19 @@ final class RemoteFeed {
   var cursor: UInt64 = 0
   /// When something asked for last arrived, or was first asked for.
   var lastProgress: UInt64 = 0
-  /// Looking whether the peer has another feed that the same owner signed.
-  var probe: Probe?
+  /// The block whose proof is to show whether the peer has another feed that the same owner signed; nothing else is asked for
+  /// meanwhile.
+  var probe: UInt64?
+  /// That is known, as far as the peer shows it.
+  var isProbed = false
+  /// From which block on the peer has another feed that the same owner signed; what it says of blocks from there on is of
+  /// no use.
+  private var parted = UInt64.max
   /// The peer's wants and requests that wait to be answered.
   private var questions: [Question] = []
   private var firstQuestion = 0
   /// This side said that it is done downloading.
   var saidDone = false
-
-  /// A block that was asked for as by somebody who knows nothing of the feed, so that its proof goes up to a signature.
-  struct Probe {
-    var index: UInt64
-    /// What did not verify before.
-    let cause: WireError
-    /// Blocks that were asked for before, whose answers are still to come and do not count.
-    var stale: Set<UInt64>
-  }
 
   /// What the peer asks, answered in the order in which it came.
   enum Question {
@@ -78,8 +75,16 @@ final class RemoteFeed {
     }
   }
 
+  /// Forgets what the peer says it holds from a block on, for good.
+  func part(at block: UInt64) {
+    parted = min(parted, block)
+    if parted < held.end { held.set(parted..<held.end, to: false) }
+    length = min(length, parted)
+  }
+
   /// Takes in what the peer says it holds.
   func note(_ have: Message.Have) throws(WireError) {
+    defer { if parted < length { part(at: parted) } }
     let count = have.length ?? 1
     guard have.start <= Limits.feedBlocks, count <= Limits.feedBlocks - have.start else {
       throw WireError(.tooLarge, "a have of \(count) blocks from \(have.start)")

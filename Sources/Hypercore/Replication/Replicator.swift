@@ -31,7 +31,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     /// Both sides are done, on a connection that is not live.
     case finished(ConnectionID)
     /// A peer has another feed that the same owner signed; it is the same up to `common` and no longer. From there on, blocks are
-    /// neither asked for nor offered any more, as after ``limit(_:to:)``.
+    /// neither asked for nor offered any more, as after ``limit(_:to:)``; that peer is not asked for them even if the limit is raised.
     case forked(PublicKey, Fork, common: UInt64)
   }
 
@@ -280,10 +280,10 @@ public final class Replicator<Storage: RandomAccessStorage> {
   ) throws(WireError) {
     switch message {
     case .data(let data):
-      if remote.probe == nil {
-        try take(data, remote, shared, connection)
+      if let probe = remote.probe {
+        try take(data, provingBlock: probe, remote, shared, connection)
       } else {
-        try takeProbe(data, remote, shared, connection)
+        try take(data, remote, shared, connection)
       }
     case .request(let request): try remote.ask(.request(request))
     case .have(let have):
@@ -293,7 +293,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       noteSynced(shared)
     case .unhave(let unhave):
       try remote.note(unhave)
-      if let probe = remote.probe, unhave.start == probe.index { throw probe.cause }
+      if let probe = remote.probe, unhave.start == probe { remote.probe = nil }
       for other in shared.release(remote, from: unhave.start, count: unhave.length ?? 1) {
         request(from: other, shared)
       }
@@ -324,7 +324,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
       remote.cursor = min(remote.cursor, data.index)
       let error = WireError(Self.code(error), error.context)
       guard error.code == .unverified else { throw error }
-      return try probe(remote, shared, connection, because: error)
+      if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
+      throw error
     }
     guard isNew else { return }
     shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
@@ -335,56 +336,54 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   // MARK: - Forks
 
-  /// Finds out whether what did not verify belongs to another feed that the same owner signed.
-  ///
-  /// - Throws: `cause`, where nothing can be compared.
-  private func probe(
-    _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection, because cause: WireError
-  ) throws(WireError) {
-    // The last block that both have: above it and to its left are all that they should have in common.
+  /// Asks a node that has sent what does not verify for proof of a block that both have: as somebody who knows nothing, so that the
+  /// proof goes up to a signature. That has to come before any request on the connection that says what is known.
+  private func probe(_ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection) {
     let end = min(shared.feed.length, remote.length)
-    guard end > 0 else { throw cause }
-    remote.probe = RemoteFeed.Probe(index: end - 1, cause: cause, stale: remote.requested)
-    shared.release(remote)
-    ask(remote, connection, about: end - 1)
+    guard !remote.isProbed, end > 0, let node = connection.session.remoteHandshake?.id else { return }
+    remote.isProbed = true
+    guard shared.takeSuspicion(of: node) else { return }
+    // The last block, above which and to the left of which is all that both should have in common.
+    let index = remote.held[end - 1] ? end - 1 : remote.held.first(true, in: 0..<end)
+    if let index { ask(remote, connection, toProve: index) }
   }
 
-  private func ask(_ remote: RemoteFeed, _ connection: Connection, about index: UInt64) {
-    remote.probe?.index = index
+  private func ask(_ remote: RemoteFeed, _ connection: Connection, toProve index: UInt64) {
+    remote.probe = index
     remote.lastProgress = now
     connection.session.send(.request(Message.Request(index: index, nodes: 0)), on: remote.channel)
   }
 
-  private func takeProbe(
-    _ data: Message.Data, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  private func take(
+    _ data: Message.Data, provingBlock index: UInt64, _ remote: RemoteFeed, _ shared: SharedFeed<Storage>,
+    _ connection: Connection
   ) throws(WireError) {
-    guard let probe = remote.probe else { return }
-    if remote.probe?.stale.remove(data.index) != nil { return }
-    guard data.index == probe.index, let value = data.value else {
+    guard data.index == index, let value = data.value else {
       throw WireError(.unasked, "block \(data.index) was not asked for")
     }
     let leaf = Node(
-      treeIndex: 2 * data.index, hash: value.withBytes { Crypto.leaf($0) }, byteSize: UInt64(value.count))
+      treeIndex: 2 * index, hash: value.withBytes { Crypto.leaf($0) }, byteSize: UInt64(value.count))
     guard let signature = data.proof.signature,
       let place = SignedPlace(
-        index: data.index, path: [leaf] + data.proof.nodes, signature: signature, key: shared.feed.key)
-    else { throw probe.cause }
+        index: index, path: [leaf] + data.proof.nodes, signature: signature, key: shared.feed.key)
+    else { throw WireError(.unverified, "block \(index) does not belong to the feed") }
     let found: (fork: Fork?, common: (length: UInt64, isExact: Bool))
     do throws(FeedError) {
       found = (try shared.feed.fork(with: place), try shared.feed.common(with: place))
     } catch {
       throw WireError(Self.code(error), error.context)
     }
-    // Each answer tells of more that is the same, or that there is no more to be told.
-    let isFurther =
-      !found.common.isExact && found.common.length > data.index
-      && found.common.length < min(shared.feed.length, place.length)
-    let isBefore = !found.common.isExact && found.common.length < data.index
-    if isFurther || isBefore { return ask(remote, connection, about: found.common.length) }
-    guard let fork = found.fork else { throw probe.cause }
     remote.probe = nil
-    limit(shared.feed.key, to: min(found.common.length, shared.limit))
-    events.append(.forked(shared.feed.key, fork, common: found.common.length))
+    guard let fork = found.fork else { return }
+    // Each answer tells of more that is the same, or that there is no more to be told.
+    let next = found.common.length
+    let isFurther = next > index && next < min(shared.feed.length, place.length)
+    if !found.common.isExact, isFurther || next < index { return ask(remote, connection, toProve: next) }
+    remote.part(at: next)
+    // When it comes again, it is asked for proof again, before it can send what does not verify.
+    if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
+    limit(shared.feed.key, to: min(next, shared.limit))
+    events.append(.forked(shared.feed.key, fork, common: next))
     noteSynced(shared)
   }
 
@@ -417,8 +416,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
   }
 
   private func request(from remote: RemoteFeed, _ shared: SharedFeed<Storage>) {
-    guard takesBlocks, shared.downloads, remote.probe == nil, let connection = connections[remote.connection]
-    else { return }
+    guard takesBlocks, shared.downloads, let connection = connections[remote.connection] else { return }
+    probe(remote, shared, connection)
+    guard remote.probe == nil else { return }
     // Many at a time: each piece that is sent by itself costs both sides a system call and a change of process.
     let isDue = remote.requested.count <= shared.requestDepth / 2
     while isDue, remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote)

@@ -15,6 +15,9 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   /// Blocks of the feed that are of use: others are neither asked for nor offered.
   var limit = UInt64.max
 
+  /// Ids of nodes that sent what does not verify: they may have another feed that the same owner signed.
+  private var suspects: Set<[UInt8]> = []
+
   init(_ feed: Feed<Storage>, downloads: Bool) {
     self.feed = feed
     self.downloads = downloads
@@ -39,6 +42,14 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     guard feed.length >= known else { return false }
     return feed.heldBlocks >= feed.length || limit < feed.length && feed.firstMissing(in: 0..<known) == nil
   }
+
+  func suspect(_ node: [UInt8]) {
+    if suspects.count >= WireLimits.suspects { suspects = [] }
+    suspects.insert(node)
+  }
+
+  /// Whether a node is to be asked for proof first; once for each time that it was suspected.
+  func takeSuspicion(of node: [UInt8]) -> Bool { suspects.remove(node) != nil }
 
   func noteNew(_ range: Range<UInt64>) {
     if let last = unannounced.last, last.upperBound == range.lowerBound {

@@ -30,6 +30,8 @@ public struct WireError: Error, Equatable, Sendable {
 
 /// Bounds on what a peer can send or cause.
 public enum WireLimits {
+  /// Nodes, for each feed, of which is remembered that they sent what does not verify.
+  static let suspects = 64
   /// Bytes of one message: as the reference.
   public static let messageBytes = 8 << 20
   /// Channels on a connection: as the reference.

@@ -227,7 +227,7 @@ public final class Membership<Storage: RandomAccessStorage> {
   ///   - now: milliseconds since 1970.
   ///   - random: 40 random bytes.
   /// - Throws: `.readOnly` without a writer or the channel key; `.requestPending` while another one can be answered;
-  ///   `.isAuthorised`; `.revoked` for a device that was let in before: it needs a new writer.
+  ///   `.isAuthorised`; `.revoked` or `.forked` for a device that was let in before: it needs a new writer.
   public func request(
     name: String, lifetime: Int64, now: Int64, random: [UInt8]
   ) throws(HyphaError) -> OwnRequest {
@@ -238,6 +238,9 @@ public final class Membership<Storage: RandomAccessStorage> {
     guard !(try hypha.canPost()) else { throw HyphaError(.isAuthorised, "this device may write already") }
     guard try !hypha.isRevoked(local.key) else {
       throw HyphaError(.revoked, "this device was revoked: sign out, and sign in anew")
+    }
+    guard hypha.frozen(local.key) == nil else {
+      throw HyphaError(.forked, "this device's writer signed two feeds: sign out, and sign in anew")
     }
     if let own = ownRequest(now: now), own.state == .pending {
       throw HyphaError(

@@ -28,6 +28,11 @@ extension Node: ControlService {
         .revoked,
         "This device was revoked: it may not write any longer. To have it let in anew, “hyphactl sign-out” and sign in."
       )
+    case .forked:
+      ControlError(
+        .forked,
+        "This device's feed was signed in two versions, here and elsewhere, as happens when its state was copied or set back: "
+          + "it may not write any longer. “hyphactl doctor” says what to do.")
     case .unknownRequest, .unknownDevice: ControlError(.notFound, error.context, field: "device")
     case .ambiguousRequest, .ambiguousDevice: ControlError(.ambiguous, error.context, field: "device")
     case .requestExpired: ControlError(.requestExpired, error.context, field: "device")
@@ -78,7 +83,8 @@ extension Node: ControlService {
       return FeedInfo(
         key: feed.key.hex, writable: feed.isWritable, length: feed.length, byteLength: feed.byteLength,
         heldBlocks: feed.heldBlocks, fullyHeldBy: holders.count,
-        fullyHeldAt: holders.compactMap { peerInfo($0)?.address }.sorted())
+        fullyHeldAt: holders.compactMap { peerInfo($0)?.address }.sorted(),
+        forkedAt: hypha?.frozen(feed.key))
     }
     var role = record?.role ?? .uninitialised
     if role == .reader, canPost { role = .authorised }

@@ -11,6 +11,7 @@ extension Node {
     lookAtRoom()
     let status = try info()
     var checks = [hyphaCheck(status), diskCheck(), folderCheck()]
+    if let check = forksCheck(status) { checks.append(check) }
     if let check = requestsCheck() { checks.append(check) }
     checks.append(webClientCheck())
     checks.append(await webAddressCheck())
@@ -90,6 +91,31 @@ extension Node {
     }
     let sealed = !settings.node.secretsCredential.isEmpty
     return Check("secrets", .good, sealed ? "Private, and sealed under a credential." : "Private.")
+  }
+
+  private func forksCheck(_ status: NodeInfo) -> Check? {
+    let forked = status.feeds.filter { $0.forkedAt != nil }
+    guard let feed = forked.first(where: { $0.writable }) ?? forked.first, let blocks = feed.forkedAt else {
+      return nil
+    }
+    if feed.writable {
+      return Check(
+        "forks", .problem,
+        "This device's feed was signed in two versions that have \(blocks) blocks in common: its state was copied or set back. "
+          + "It may not write any longer.",
+        advice: status.role == .origin
+          ? "Post from another device of the hypha. Never run two nodes on one state folder, and never put an old copy in its "
+            + "place; “hyphactl backup” and “hyphactl restore” are safe."
+          : "“hyphactl sign-out” and then “hyphactl sign-in” give it a new feed. What was posted after these blocks is to be posted "
+            + "anew.")
+    }
+    let others = forked.count == 1 ? "" : " So were \(forked.count - 1) others."
+    return Check(
+      "forks", .problem,
+      "The feed \(feed.key.prefix(8))… was signed in two versions; only the first \(blocks) blocks count.\(others)",
+      advice:
+        "The device that it belongs to was copied or set back, or somebody has its key: “hyphactl devices” names it, “hyphactl "
+        + "revoke” shuts it out, and it can sign in anew.")
   }
 
   private func requestsCheck() -> Check? {

@@ -45,6 +45,7 @@ extension Node {
 
   private func write(_ feeds: [FeedInfo], to text: inout MetricsText) {
     text.add(.gauge, "hypha_feeds", Double(feeds.count))
+    text.add(.gauge, "hypha_feeds_forked", Double(feeds.count { $0.forkedAt != nil }))
     let values: [(String, (FeedInfo) -> Double)] = [
       ("hypha_feed_blocks", { Double($0.length) }), ("hypha_feed_held_blocks", { Double($0.heldBlocks) }),
       ("hypha_feed_bytes", { Double($0.byteLength) }),

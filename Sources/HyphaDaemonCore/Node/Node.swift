@@ -272,6 +272,7 @@ public actor Node {
     } catch {
       throw NodeError(opening: error)
     }
+    try freezeForked()
     try openMembership()
     try flushFeeds()
     try shareFeeds()
@@ -513,10 +514,9 @@ public actor Node {
         membership?.connected(id)
       case .extension(let id, let key, let name, let payload):
         if key == hypha?.source.key, name == Self.extensionName { receive(message: payload, id) }
-      case .forked(let key, _, let common):
-        logger.error(
-          "A feed's owner signed two versions of it: it is frozen where they part",
-          metadata: ["feed": "\(key.hex)", "blocks": "\(common)"])
+      case .forked(let key, let fork, let common):
+        take(fork, of: key, common: common)
+        downloaded = true
       case .finished: break
       }
     }

@@ -75,19 +75,20 @@ extension NodeFiles {
     }
   }
 
+  /// What is in a folder of the state folder; nothing where that is not there.
+  func names(in name: String) throws(NodeError) -> [String] {
+    do throws(SystemError) { return try Self.entries(of: folder.path(of: name)) } catch {
+      throw NodeError(error.storageError)
+    }
+  }
+
   /// The folders of all feeds that are here.
   func feedFolders() throws(NodeError) -> [String] {
     var folders: [String] = []
     for name in [Self.source, Self.local] where access(folder.path(of: "\(name)/key"), F_OK) == 0 {
       folders.append(name)
     }
-    do throws(SystemError) {
-      for name in try Self.entries(of: folder.path(of: Self.peers)) {
-        folders.append("\(Self.peers)/\(name)")
-      }
-    } catch {
-      throw NodeError(error.storageError)
-    }
+    for name in try names(in: Self.peers) { folders.append("\(Self.peers)/\(name)") }
     return folders
   }
 

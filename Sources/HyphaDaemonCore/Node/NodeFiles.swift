@@ -10,6 +10,7 @@ import Hypha
 /// | `hypha/source/` | the hypha's first feed, in the reference's files |
 /// | `hypha/peers/<discovery key>/` | the feeds of other writers |
 /// | `hypha/local/` | this node's own feed, where that is not the first |
+/// | `hypha/forks/<discovery key>` | evidence that a feed's owner signed two versions of it (``ForkEvidence``) |
 /// | `secrets/writer` | the secret key of this node's own feed, 64 bytes, or sealed (``SecretFiles``) |
 /// | `secrets/channel` | the channel key, 32 bytes, or sealed |
 /// | `membership` | requests, and messages for devices that are not connected |
@@ -268,7 +269,7 @@ struct NodeFiles {
     }
   }
 
-  private func replace(_ name: String, _ bytes: [UInt8]) throws(NodeError) {
+  func replace(_ name: String, _ bytes: [UInt8]) throws(NodeError) {
     do throws(StorageError) { try AtomicFile.replace(folder.path(of: name), with: bytes) } catch {
       throw NodeError(error)
     }

@@ -19,6 +19,7 @@ enum MetricsNames {
     "hypha_ready": "1 if the node does its work.",
     "hypha_can_post": "1 if this node may post.",
     "hypha_feeds": "Feeds of the hypha's writers.",
+    "hypha_feeds_forked": "Feeds that their owner signed in two versions.",
     "hypha_feed_blocks": "Blocks in a feed, as far as is known here.",
     "hypha_feed_held_blocks": "Blocks of a feed that are here.",
     "hypha_feed_bytes": "Bytes in a feed's blocks.",

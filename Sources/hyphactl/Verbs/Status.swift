@@ -26,7 +26,7 @@ struct Status: ParsableCommand {
     if let writer = status.writer {
       line(
         "writer",
-        writer + (status.canPost ? "" : status.role == .revoked ? " (revoked)" : " (not authorised)"))
+        writer + Self.standing(status))
     }
     if let request = status.request { line("request", Self.words(request)) }
     if status.catchesUp == true {
@@ -41,12 +41,25 @@ struct Status: ParsableCommand {
         "\(feed.key.prefix(8))… \(feed.writable ? "(this device) " : "")\(feed.heldBlocks) of \(feed.length) blocks, "
           + "\(Self.size(feed.byteLength)), fully held by \(feed.fullyHeldBy) other \(feed.fullyHeldBy == 1 ? "node" : "nodes")"
           + Self.places(feed.fullyHeldAt ?? []))
+      if let blocks = feed.forkedAt {
+        line(
+          "",
+          "signed in two versions: only blocks before number \(blocks) count"
+        )
+      }
     }
     if status.sealedMessages > 0 {
       line("sealed", "\(Console.count(status.sealedMessages, "message")) kept for the hypha's devices")
     }
     line("peers", "\(status.peers)")
     line("disk", Self.size(status.diskBytes) + (status.storage.map { Self.words($0) } ?? ""))
+  }
+
+  private static func standing(_ status: NodeInfo) -> String {
+    if status.canPost { return "" }
+    if status.role == .revoked { return " (revoked)" }
+    let isForked = status.feeds.contains { $0.key == status.writer && $0.forkedAt != nil }
+    return isForked ? " (signed in two versions: may not write)" : " (not authorised)"
   }
 
   private static func places(_ addresses: [String]) -> String {
