@@ -33,6 +33,8 @@ public enum ControlLimits {
   public static let keptEvents = 256
   /// Bytes that wait to be read by one connection; a slower one loses its subscriptions.
   public static let queuedBytes = 4 << 20
+  /// Addresses and kinds of what was not taken that `peers.list` tells of.
+  public static let rejections = 64
   /// Longest that `node.wait` waits, in seconds.
   public static let waitSeconds = 86_400.0
   /// Most bytes of a backup in one `backup.read` or `restore.write`: base64 makes four bytes of three.

@@ -378,9 +378,15 @@ public enum PostsDelete: ControlMethod {
 public enum PeersList: ControlMethod {
   public struct Result: Codable, Equatable, Sendable {
     public var peers: [PeerInfo]
+    /// The latest first; those that ended longest ago are forgotten.
+    public var rejected: [RejectedInfo]?
+    /// Connections that were turned away, or gave way to others, because there were too many.
+    public var refusedConnections: UInt64?
 
-    public init(peers: [PeerInfo]) {
+    public init(peers: [PeerInfo], rejected: [RejectedInfo]? = nil, refusedConnections: UInt64? = nil) {
       self.peers = peers
+      self.rejected = rejected
+      self.refusedConnections = refusedConnections
     }
   }
   public static let name = "peers.list"

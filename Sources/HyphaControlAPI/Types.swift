@@ -202,6 +202,23 @@ public struct PeerInfo: Codable, Equatable, Sendable {
   }
 }
 
+/// What was not taken from somebody since the daemon started.
+public struct RejectedInfo: Codable, Equatable, Sendable {
+  public var address: String
+  /// What it was: `malformed`, `tooLarge`, `unasked`, `unverified`, `timedOut` and such of replication, after which the connection ends;
+  /// `setupCode` for a wrong setup code, `setupCodeRate` for one that was not looked at because there were too many.
+  public var kind: String
+  public var count: UInt64
+  public var last: Timestamp
+
+  public init(address: String, kind: String, count: UInt64, last: Timestamp) {
+    self.address = address
+    self.kind = kind
+    self.count = count
+    self.last = last
+  }
+}
+
 /// A connection that this node keeps to another node.
 public struct ConnectionInfo: Codable, Equatable, Sendable {
   public enum State: String, Codable, CaseIterable, Sendable {

@@ -120,7 +120,7 @@ public struct Daemon: Sendable {
           at: .address(configuration.tcp.address), group: loops, limiter: limiter, delegate: node,
           logger: logger))
     }
-    await node.serve(outgoing: outgoing, connector: connector, web: places)
+    await node.serve(outgoing: outgoing, connector: connector, web: places, limiter: limiter)
     let control: ControlServer<Node>
     if let descriptor = inherited.control {
       control = try await ControlServer.start(

@@ -135,6 +135,8 @@ final class Edge: Sendable {
 final class RawClient {
   private let socket: Int32
   private(set) var waiting: [UInt8] = []
+  /// The other side takes nothing any more.
+  private(set) var isEnded = false
 
   init(host: String = "127.0.0.1", port: Int) throws {
     socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -147,6 +149,9 @@ final class RawClient {
         Glibc.connect(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
       }
     }
+    // Who does not read must not hold a test up for ever.
+    var patience = timeval(tv_sec: 20, tv_usec: 0)
+    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     guard connected == 0 else { throw HarnessError("connect: \(String(cString: strerror(errno)))") }
   }
 
@@ -158,7 +163,10 @@ final class RawClient {
     var rest = bytes[...]
     while !rest.isEmpty {
       let count = rest.withUnsafeBytes { Glibc.send(socket, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-      guard count > 0 else { return }
+      guard count > 0 else {
+        isEnded = true
+        return
+      }
       rest = rest.dropFirst(count)
     }
   }

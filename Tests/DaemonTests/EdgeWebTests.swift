@@ -203,12 +203,29 @@ import Testing
     var second: RawClient? = try RawClient(port: edge.port)
     #expect(try await first.upgrade("/hypha").hasPrefix("HTTP/1.1 101"))
     #expect(try await second?.upgrade("/hypha").hasPrefix("HTTP/1.1 101") == true)
+    try await eventually { edge.node.transports.count == 2 ? true : nil }
+    for transport in edge.node.transports { transport.keep() }
     let third = try RawClient(port: edge.port)
     #expect((try? await third.readToEnd()) == [])
     #expect(edge.limiter.refused == 1)
     second = nil
     try await eventually(within: 60, "not freed") { edge.limiter.count == 1 ? true : nil }
     #expect(try await RawClient(port: edge.port).upgrade("/hypha").hasPrefix("HTTP/1.1 101"))
+    await edge.server.stop()
+  }
+
+  @Test func whoSaysNothingGivesWay() async throws {
+    let edge = try await Edge(connections: 3)
+    let kept = try RawClient(port: edge.port)
+    #expect(try await kept.upgrade("/hypha").hasPrefix("HTTP/1.1 101"))
+    try await eventually { edge.node.transports.first }.keep()
+    let silent = try (0..<20).map { _ in try RawClient(port: edge.port) }
+    try await eventually { edge.limiter.refused == 18 && edge.limiter.count == 3 ? true : nil }
+    withExtendedLifetime(silent) {}
+    // One more has its turn before the next comes, and the one that is kept is still there.
+    #expect(try await RawClient(port: edge.port).upgrade("/hypha").hasPrefix("HTTP/1.1 101"))
+    kept.frame(0x82, [7])
+    #expect(try await kept.readFrame() == (0x82, [7]))
     await edge.server.stop()
   }
 

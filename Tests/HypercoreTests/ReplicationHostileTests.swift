@@ -108,6 +108,24 @@ struct ReplicationHostileTests {
     #expect(victim.feed.heldBlocks == 1)
   }
 
+  @Test("a block that a peer lied about is asked of another")
+  func liedAbout() throws {
+    var victim = try Victim(clone(), downloads: true)
+    let liar = try victim.connect()
+    let honest = try victim.connect()
+    liar.session.send(.have(Message.Have(start: 0, length: 4)), on: liar.channel)
+    #expect(requests(try victim.deliver(liar)) == [0, 1, 2, 3])
+    honest.session.send(.have(Message.Have(start: 0, length: 4)), on: honest.channel)
+    #expect(requests(try victim.deliver(honest)) == [])
+    for index in UInt64(1)..<4 { #expect(victim.code(liar, [try data(index)]) == nil) }
+    guard case .data(var false0) = try data(0) else { return }
+    false0.value?[0] ^= 1
+    #expect(victim.code(liar, [.data(false0)]) == .unverified)
+    // It was the only one that the liar was asked for still.
+    victim.node.disconnect(liar.id)
+    #expect(requests(try victim.read(honest)) == [0])
+  }
+
   /// Another feed by the source's owner: the same up to a block, and then not.
   private func other(_ common: Int, then count: Int) throws -> Feed<MemoryStorage> {
     var random = SeededRandom(21)

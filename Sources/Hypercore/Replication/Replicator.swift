@@ -321,7 +321,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
     do throws(FeedError) {
       try shared.feed.put(value, at: data.index, proof: data.proof)
     } catch {
-      remote.cursor = min(remote.cursor, data.index)
+      // Others have it, perhaps, who were not asked because this one was.
+      for other in shared.peers { other.cursor = min(other.cursor, data.index) }
       let error = WireError(Self.code(error), error.context)
       guard error.code == .unverified else { throw error }
       if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }

@@ -268,7 +268,9 @@ extension Node: ControlService {
   // MARK: - Peers and connections
 
   public func listPeers() async throws(ControlError) -> PeersList.Result {
-    PeersList.Result(peers: connections.keys.sorted().compactMap { peerInfo($0) })
+    PeersList.Result(
+      peers: connections.keys.sorted().compactMap { peerInfo($0) }, rejected: rejections.infos,
+      refusedConnections: limiter?.refused ?? 0)
   }
 
   public func listConnections() async throws(ControlError) -> ConnectionsList.Result {

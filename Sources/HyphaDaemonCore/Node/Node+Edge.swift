@@ -63,16 +63,19 @@ extension Node: EdgeDelegate {
       return own == key
         ? .accept : .refuse(status: 403, reason: "This node already keeps a hypha, and keeps that one.")
     }
-    guard let text = request.setupCode?.text, setupCode != nil else {
+    guard let text = request.setupCode?.text, let setupCode else {
       return .refuse(status: 403, reason: "The setup code is missing.")
     }
-    switch setupCode?.check(text, now: Double(monotonic) / 1000) {
-    case .right: break
-    case .tooMany:
+    let now = Double(monotonic) / 1000
+    guard setupAttempts.isAllowed(request.remoteAddress, now: now) else {
       logger.warning("Too many wrong setup codes", metadata: ["peer": "\(request.remoteAddress)"])
+      countRejected("setupCodeRate", request.remoteAddress)
       return .refuse(status: 429, reason: "Too many wrong setup codes: try again in half a minute.")
-    default:
+    }
+    guard setupCode.isRight(text) else {
+      setupAttempts.failed(request.remoteAddress, now: now)
       logger.warning("A wrong setup code", metadata: ["peer": "\(request.remoteAddress)"])
+      countRejected("setupCode", request.remoteAddress)
       return .refuse(
         status: 403, reason: "The setup code is wrong: “hyphactl setup-code” on the server shows it.")
     }

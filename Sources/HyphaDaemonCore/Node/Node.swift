@@ -49,6 +49,9 @@ public actor Node {
   /// The hypha is about to be opened anew, since the disk refused a write.
   var isReopening = false
   var setupCode: SetupCode?
+  var setupAttempts = SetupAttempts()
+  var rejections = Rejections()
+  private(set) var limiter: ConnectionLimiter?
   var backup: Backup?
   var restore: Restore?
   var check: Verification?
@@ -148,7 +151,10 @@ public actor Node {
   }
 
   /// From here on the node is ready, if it is initialised.
-  func serve(outgoing: OutgoingConnections, connector: ReplicationConnector, web: WebPlaces) async {
+  func serve(
+    outgoing: OutgoingConnections, connector: ReplicationConnector, web: WebPlaces, limiter: ConnectionLimiter
+  ) async {
+    self.limiter = limiter
     self.web = web
     self.outgoing = outgoing
     self.connector = connector
@@ -511,6 +517,7 @@ public actor Node {
         logger.debug(
           "A peer asks for a feed that is not here", metadata: ["discoveryKey": "\(discoveryKey.hex)"])
       case .handshake(let id):
+        connections[id]?.transport.keep()
         membership?.connected(id)
       case .extension(let id, let key, let name, let payload):
         if key == hypha?.source.key, name == Self.extensionName { receive(message: payload, id) }
@@ -530,7 +537,7 @@ public actor Node {
       return fail(NodeError(StorageError(code, error.context)))
     }
     let peer = connections[id]?.transport.remoteAddress ?? ""
-    MetricsNames.countRejected("\(error.code)")
+    countRejected("\(error.code)", peer)
     logger.notice(
       "Peer disconnected for what it sent",
       metadata: ["peer": "\(peer)", "kind": "\(error.code)", "reason": "\(error.context)"])
@@ -542,6 +549,12 @@ public actor Node {
       default: .protocolError
       }
     end(id, CloseReason(code, error.context))
+  }
+
+  /// Counts what somebody did that was not taken.
+  func countRejected(_ kind: String, _ address: String) {
+    MetricsNames.countRejected(kind)
+    rejections.count(kind, of: address, at: Self.now())
   }
 
   private func end(_ id: ConnectionID, _ reason: CloseReason) {

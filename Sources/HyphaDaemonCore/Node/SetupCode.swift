@@ -5,20 +5,13 @@ import Hypercore
 /// the domain first cannot.
 ///
 /// Ten characters of an alphabet without look-alikes, 50 bits, in two groups of five: `7K2QD-XM4PA`. A wrong one
-/// costs an attempt; attempts come back slowly, so that guessing all codes takes longer than anybody lives.
+/// costs an attempt (``SetupAttempts``).
 struct SetupCode {
   /// Crockford's base 32: no I, L, O, U.
   private static let alphabet = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8)
   private static let length = 10
-  /// Wrong attempts before the next has to wait.
-  static let attempts = 10
-  /// Seconds until one more attempt is allowed.
-  static let secondsPerAttempt: Double = 30
-
   /// With the dash, as people see it.
   let text: String
-  private var remaining = Double(attempts)
-  private var lastAttempt: Double = 0
 
   /// A new random code.
   init() {
@@ -41,28 +34,12 @@ struct SetupCode {
       + String(decoding: characters[half...], as: UTF8.self)
   }
 
-  /// What came of an attempt.
-  enum Outcome: Equatable {
-    case right
-    case wrong
-    /// Too many wrong attempts of late; not even looked at.
-    case tooMany
-  }
-
   /// Compares in constant time. Case, dashes, spaces and look-alike letters do not matter.
-  ///
-  /// - Parameter now: seconds on a clock that only goes forward.
-  mutating func check(_ attempt: String, now: Double) -> Outcome {
-    remaining = min(Double(Self.attempts), remaining + (now - lastAttempt) / Self.secondsPerAttempt)
-    lastAttempt = now
-    guard remaining >= 1 else { return .tooMany }
-    guard let given = Self.normalise(attempt), let own = Self.normalise(text), given.count == own.count,
-      sodium_memcmp(given, own, own.count) == 0
-    else {
-      remaining -= 1
-      return .wrong
+  func isRight(_ attempt: String) -> Bool {
+    guard let given = Self.normalise(attempt), let own = Self.normalise(text), given.count == own.count else {
+      return false
     }
-    return .right
+    return sodium_memcmp(given, own, own.count) == 0
   }
 
   /// Upper case, without separators, look-alikes made the letter or digit they are taken for.

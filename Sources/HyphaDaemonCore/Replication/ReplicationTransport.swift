@@ -87,6 +87,8 @@ public final class ReplicationTransport: Sendable {
   public var encryptsProtocol: Bool { kind == .tcp }
 
   private let channel: any Channel
+  /// Where it is counted, if it came from outside.
+  private let limiter: ConnectionLimiter?
   private let state = Mutex(State())
 
   private struct State {
@@ -114,9 +116,10 @@ public final class ReplicationTransport: Sendable {
   /// - Parameter channel: its last handler takes ``ReplicationOutbound`` and gives to ``deliver(_:)``.
   init(
     channel: any Channel, direction: Direction, kind: Kind, target: ReplicationTarget, remoteAddress: String,
-    url: ReplicationURL? = nil
+    url: ReplicationURL? = nil, limiter: ConnectionLimiter? = nil
   ) {
     self.channel = channel
+    self.limiter = limiter
     self.direction = direction
     self.kind = kind
     self.target = target
@@ -182,6 +185,11 @@ public final class ReplicationTransport: Sendable {
 
   /// Bytes of the stream that came in, and that the system took, so far.
   public var counts: (received: UInt64, sent: UInt64) { state.withLock { ($0.received, $0.sent) } }
+
+  /// The other end has proved to be a node: its connection does not give way to new ones any more.
+  public func keep() {
+    limiter?.keep(channel)
+  }
 
   /// Ends the connection once what was sent before has left; the handler then gets `.closed`. More calls do nothing.
   public func close(_ reason: CloseReason) {

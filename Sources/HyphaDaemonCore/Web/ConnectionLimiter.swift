@@ -2,11 +2,17 @@ import NIOCore
 import Synchronization
 
 /// Counts the connections from outside, all together and by address, and turns away those above the limits.
+///
+/// Where there are as many as there may be in all, a new one takes the place of the oldest that has not come to anything yet
+/// (``keep(_:)``): who holds connections open and says nothing keeps nobody out. Of those that are kept, none is closed.
 public final class ConnectionLimiter: Sendable {
   private struct Counted {
     var channel: any Channel
     /// Whom it is counted for; `nil`: for nobody.
     var household: [UInt8]?
+    /// Its place in the order in which they came.
+    var number: UInt64
+    var isKept = false
   }
 
   private struct State {
@@ -16,6 +22,19 @@ public final class ConnectionLimiter: Sendable {
     var channels: [ObjectIdentifier: Counted] = [:]
     var perAddress: [[UInt8]: Int] = [:]
     var refused: UInt64 = 0
+    var admitted: UInt64 = 0
+
+    /// Makes room for one more.
+    ///
+    /// - Returns: whose place it is; `nil` where there is none.
+    mutating func replaceOldest() -> (any Channel)? {
+      let waiting = channels.filter { !$0.value.isKept }
+      guard let oldest = waiting.min(by: { $0.value.number < $1.value.number }) else { return nil }
+      channels[oldest.key] = nil
+      release(oldest.value.household)
+      refused += 1
+      return oldest.value.channel
+    }
 
     mutating func release(_ household: [UInt8]?) {
       guard let household, let count = perAddress[household] else { return }
@@ -48,16 +67,22 @@ public final class ConnectionLimiter: Sendable {
   func admit(_ channel: any Channel, isProxy: Bool = false) -> Bool {
     let address = isProxy ? nil : Self.household(IPAddress(channel.remoteAddress))
     let id = ObjectIdentifier(channel)
-    let admitted = state.withLock { state in
-      guard state.channels.count < state.total,
-        address.map({ state.perAddress[$0, default: 0] < state.limit }) ?? true
-      else {
+    let (admitted, replaced) = state.withLock { state -> (Bool, (any Channel)?) in
+      var replaced: (any Channel)?
+      let isOneTooMany = address.map { state.perAddress[$0, default: 0] >= state.limit } ?? false
+      if !isOneTooMany, state.channels.count >= state.total { replaced = state.replaceOldest() }
+      guard !isOneTooMany, state.channels.count < state.total else {
         state.refused += 1
-        return false
+        return (false, replaced)
       }
-      state.channels[id] = Counted(channel: channel, household: address)
+      state.admitted += 1
+      state.channels[id] = Counted(channel: channel, household: address, number: state.admitted)
       if let address { state.perAddress[address, default: 0] += 1 }
-      return true
+      return (true, replaced)
+    }
+    if let replaced {
+      MetricsNames.countRefused()
+      replaced.close(promise: nil)
     }
     guard admitted else {
       MetricsNames.countRefused()
@@ -69,6 +94,11 @@ public final class ConnectionLimiter: Sendable {
       }
     }
     return true
+  }
+
+  /// It has come to what it is for, replication, and none takes its place any more.
+  func keep(_ channel: any Channel) {
+    state.withLock { $0.channels[ObjectIdentifier(channel)]?.isKept = true }
   }
 
   /// From now on a proxy's connection is counted for the client that its latest request came from.
@@ -136,8 +166,8 @@ public enum EdgeLimits {
   static let acmeFileBytes = 4096
   /// Bytes of the file with the certificate's chain, and of its key's.
   static let certificateBytes = 256 << 10
-  /// Connections that wait to be taken.
-  static let backlog: Int32 = 128
+  /// Connections that wait to be taken: a second's worth of a flood, so that a good peer's first packet is not dropped.
+  static let backlog: Int32 = 1024
   /// Seconds that open connections have to end by themselves at a stop.
   static let stopSeconds: Int64 = 3
 }

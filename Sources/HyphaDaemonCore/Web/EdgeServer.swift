@@ -69,7 +69,7 @@ public final class EdgeServer: Sendable {
         remoteAddress: IPAddress(channel.remoteAddress).map { "\($0)" } ?? "local")
       let transport = ReplicationTransport(
         channel: channel, direction: .incoming, kind: .tcp, target: .hypha,
-        remoteAddress: request.remoteAddress)
+        remoteAddress: request.remoteAddress, limiter: limiter)
       try channel.pipeline.syncOperations.addHandler(TCPHandler(transport))
       Task {
         switch await delegate.admit(request) {
@@ -208,7 +208,8 @@ struct HTTPEdge: Sendable {
     _ channel: any Channel, _ target: ReplicationTarget, _ origin: ClientOrigin
   ) -> ReplicationTransport {
     ReplicationTransport(
-      channel: channel, direction: .incoming, kind: kind, target: target, remoteAddress: origin.name)
+      channel: channel, direction: .incoming, kind: kind, target: target, remoteAddress: origin.name,
+      limiter: limiter)
   }
 }
 

@@ -1,0 +1,78 @@
+import Glibc
+import Hypercore
+import Testing
+
+@testable import HyphaDaemonCore
+
+/// Somebody who speaks the protocol over a socket of its own, and says what a test has it say.
+final class HostilePeer {
+  let client: RawClient
+  let session: Session
+  let channel: Int
+
+  /// Connects, shakes hands, and opens the hypha's feed.
+  init(port: Int, key: PublicKey, id: UInt8) async throws {
+    client = try RawClient(port: port)
+    guard try await client.upgrade("/hypha").hasPrefix("HTTP/1.1 101") else {
+      throw HarnessError("the hostile peer is not let in")
+    }
+    session = Session(
+      Session.Configuration(id: [UInt8](repeating: id, count: 32), extensions: [Node.extensionName]))
+    channel = try session.open(key)
+    flush()
+  }
+
+  func say(_ messages: Message...) {
+    for message in messages { session.send(message, on: channel) }
+    flush()
+  }
+
+  private func flush() { client.frame(0x82, session.takeOutput()) }
+
+  /// The bytes of messages, to be sent over and over.
+  func bytes(_ messages: [Message]) -> [UInt8] {
+    for message in messages { session.send(message, on: channel) }
+    return session.takeOutput()
+  }
+
+  /// What the node says next.
+  func listen() async throws -> [Message] {
+    var messages: [Message] = []
+    while messages.isEmpty {
+      let (first, payload) = try await client.readFrame()
+      guard first == 0x82 else { throw HarnessError("the node ended the connection") }
+      try session.receive(payload) { event in
+        if case .message(let message, _) = event { messages.append(message) }
+      }
+    }
+    return messages
+  }
+
+  /// Waits until it is asked for a block.
+  func untilAsked() async throws -> Message.Request {
+    while true {
+      for message in try await listen() { if case .request(let request) = message { return request } }
+    }
+  }
+}
+
+/// What a process takes, as the system tells.
+struct ProcessUse {
+  var kilobytes = 0
+  /// Most so far.
+  var peakKilobytes = 0
+  var cpuSeconds = 0.0
+
+  init(_ pid: pid_t) throws {
+    let status = try kernelFile("/proc/\(pid)/status")
+    for line in status.split(separator: "\n") {
+      let number = Int(line.split { $0 == " " || $0 == "\t" }.dropFirst().first ?? "") ?? 0
+      if line.hasPrefix("VmRSS:") { kilobytes = number }
+      if line.hasPrefix("VmHWM:") { peakKilobytes = number }
+    }
+    let stat = try kernelFile("/proc/\(pid)/stat")
+    let fields = stat.split(separator: ")").last?.split(separator: " ") ?? []
+    try #require(fields.count > 12 && kilobytes > 0)
+    cpuSeconds = Double((Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
+  }
+}

@@ -1,0 +1,313 @@
+import FoundationEssentials
+import Glibc
+import Hypercore
+import HyphaControlAPI
+import Testing
+
+@testable import HyphaDaemonCore
+
+/// What strangers do to an always-on node, while a good peer goes on syncing with it.
+@Suite("Hostile peers", .fewAtOnce, .timeLimit(.minutes(20))) struct HostilePeerTests {
+  /// An always-on node with an origin that posts to it.
+  private struct Place {
+    let server: TestNode
+    let origin: TestNode
+    let key: PublicKey
+    let pid: pid_t
+
+    init(settings: String = "", http: String = "") async throws {
+      server = try TestNode(settings: settings)
+      try server.configure(http: http)
+      origin = try TestNode()
+      try await server.start()
+      try await origin.start()
+      let client = try origin.client()
+      let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
+      let made = try client.call(
+        NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "laptop"))
+      key = try #require(PublicKey(hex: made.hyphalink.dropFirst("dat://".count)))
+      for number in 0..<20 { _ = try client.call(PostsCreate.self, .init(text: "post \(number)")) }
+      let code = try server.client().call(SetupCodeShow.self, .init()).code
+      _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+      _ = try client.call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
+      pid = try #require(server.daemon).pid
+    }
+
+    func use() throws -> ProcessUse { try ProcessUse(pid) }
+
+    /// A post that is made now gets there while the attack goes on, over the connection that was there before.
+    func goodPeerSyncs(_ what: String) async throws {
+      let id = try origin.client().call(PostsCreate.self, .init(text: "during \(what)")).id
+      try await eventually(within: 60, "no post during \(what): \(server.log)") {
+        try server.client().call(PostsList.self, .init(limit: 1)).posts.first?.id == id ? true : nil
+      }
+      #expect(
+        try origin.client().call(ConnectionsList.self, Nothing()).connections.first?.state == .connected)
+    }
+
+    func rejected() throws -> [String: UInt64] {
+      var counts: [String: UInt64] = [:]
+      for info in try server.client().call(PeersList.self, Nothing()).rejected ?? [] {
+        counts[info.kind, default: 0] += info.count
+      }
+      return counts
+    }
+
+    func stop() async throws {
+      #expect(server.daemon?.poll() == nil && server.daemon?.pid == pid)
+      try await origin.stop()
+      try await server.stop()
+    }
+  }
+
+  /// What a stranger says, and how the connection ends for it: a close code of WebSocket, or not at all.
+  private struct Attack: Sendable {
+    let name: String
+    let code: Int?
+    let kind: String?
+    let carryOut: @Sendable (HostilePeer) async throws -> Void
+
+    init(
+      _ name: String, _ code: Int?, _ kind: String?,
+      _ carryOut: @escaping @Sendable (HostilePeer) async throws -> Void
+    ) {
+      self.name = name
+      self.code = code
+      self.kind = kind
+      self.carryOut = carryOut
+    }
+
+    /// Sends the same message a million times, or until the node has had enough.
+    static func flood(
+      _ name: String, _ code: Int?, _ kind: String?, _ message: Message, times: Int = 1_000_000
+    ) -> Self {
+      Attack(name, code, kind) { peer in
+        let thousand = peer.bytes([Message](repeating: message, count: 1000))
+        for _ in 0..<times / 1000 where !peer.client.isEnded { peer.client.frame(0x82, thousand) }
+      }
+    }
+  }
+
+  /// How many do the same at one time.
+  private static let strangers = 4
+  private static let far = UInt64(1) << 40
+
+  private static let attacks: [Attack] = [
+    Attack("a false block", 1002, "unverified") { peer in
+      peer.say(.have(Message.Have(start: 0, length: 1000)))
+      let index = try await peer.untilAsked().index
+      peer.say(.data(Message.Data(index: index, value: [1, 2, 3], proof: Proof(nodes: [], signature: nil))))
+    },
+    Attack("a false signature", 1002, "unverified") { peer in
+      peer.say(.have(Message.Have(start: 0, length: 1000)))
+      let index = try await peer.untilAsked().index
+      let proof = Proof(nodes: [], signature: Signature([UInt8](repeating: 7, count: 64)[...]))
+      peer.say(.data(Message.Data(index: index, value: [1, 2, 3], proof: proof)))
+    },
+    Attack("a false size", 1009, "tooLarge") { peer in
+      peer.say(.have(Message.Have(start: 0, length: 1000)))
+      let index = try await peer.untilAsked().index
+      let nodes = (0..<20).map { Node(treeIndex: 2 * index + 2 * $0, hash: .zero, byteSize: 1 << 62) }
+      peer.say(.data(Message.Data(index: index, value: [1], proof: Proof(nodes: nodes, signature: nil))))
+    },
+    Attack("a block that nobody asked for", 1002, "unasked") { peer in
+      peer.say(.data(Message.Data(index: 5, value: [1], proof: Proof(nodes: [], signature: nil))))
+    },
+    Attack("a feed of nearly 2^40 blocks", nil, nil) { peer in
+      peer.say(.have(Message.Have(start: far - 1)), .request(Message.Request(index: far - 1)))
+      peer.say(.want(Message.Want(start: (far - 1) & ~8191, length: 8192)))
+    },
+    Attack("a feed of more than 2^40 blocks", 1009, "tooLarge") { peer in
+      peer.say(.have(Message.Have(start: far, length: 2)))
+    },
+    Attack("a bitfield that expands to gigabytes", 1002, "malformed") { peer in
+      // Runs of ones of 2^30 bytes each.
+      let run: [UInt8] = [0x83, 0x80, 0x80, 0x80, 0x10]
+      peer.say(
+        .have(
+          Message.Have(start: 0, length: 1 << 23, bitfield: Array(repeatElement(run, count: 1000).joined()))))
+    },
+    Attack("what it has strewn over all of a feed", 1009, "tooLarge") { peer in
+      for start in 0..<100 where !peer.client.isEnded {
+        let haves = (0..<1000).map { Message.have(Message.Have(start: (UInt64(start) * 1000 + $0) << 22)) }
+        peer.client.frame(0x82, peer.bytes(haves))
+      }
+    },
+    // Nothing is read of the answers, so that the goodbye is behind them.
+    .flood("a million requests", nil, "tooLarge", .request(Message.Request(index: 3))),
+    .flood("a million wants", nil, "tooLarge", .want(Message.Want(start: 0, length: 1 << 23))),
+    .flood("a million haves", nil, nil, .have(Message.Have(start: 1 << 30, length: 1000)), times: 300_000),
+    .flood("a million taken back", nil, nil, .cancel(Message.Cancel(index: 1)), times: 300_000),
+    Attack("feeds that nobody has", 1002, "malformed") { peer in
+      var encoder = FrameEncoder()
+      for number in 1..<1000 {
+        var key = [UInt8](repeating: 1, count: 32)
+        (key[0], key[1]) = (UInt8(number & 255), UInt8(number >> 8))
+        let feed = Message.Feed(discoveryKey: DiscoveryKey(key) ?? .zero)
+        encoder.append(.feed(feed), channel: number)
+      }
+      peer.client.frame(0x82, encoder.takeOutput())
+    },
+    Attack("extension messages without end", nil, nil) { peer in
+      while peer.session.remoteHandshake == nil { _ = try await peer.listen() }
+      let junk = [UInt8](repeating: 0x55, count: 60_000)
+      for _ in 0..<100 where !peer.client.isEnded {
+        #expect(peer.session.send(extension: Node.extensionName, junk, on: peer.channel))
+        peer.say()
+      }
+    },
+    Attack("a message of 2^40 bytes", 1009, "tooLarge") { peer in
+      peer.client.frame(0x82, [0x80, 0x80, 0x80, 0x80, 0x80, 0x20])
+    },
+    Attack("bytes that are none", 1002, nil) { peer in
+      peer.client.frame(0x82, [UInt8](repeating: 0xFF, count: 100))
+    },
+    Attack("a frame of 2^60 bytes", 1009, nil) { peer in
+      peer.client.frame(0x82, [1, 2, 3], size: 1 << 60)
+    },
+    Attack("fragments without end", nil, nil) { peer in
+      peer.client.frame(0x02, [])
+      let empty = [UInt8](repeatElement([0x00, 0x80, 1, 2, 3, 4], count: 5000).joined())
+      for _ in 0..<100 where !peer.client.isEnded { peer.client.send(empty) }
+    },
+    Attack("pings without end", nil, nil) { peer in
+      let pings = [UInt8](repeatElement([0x89, 0x80, 1, 2, 3, 4], count: 5000).joined())
+      for _ in 0..<100 where !peer.client.isEnded { peer.client.send(pings) }
+    },
+  ]
+
+  @Test("Whatever a stranger says costs the stranger its connection, and nobody else anything")
+  func words() async throws {
+    let place = try await Place()
+    for attack in Self.attacks {
+      let before = try (place.use(), place.rejected())
+      let (port, key) = (place.server.port, place.key)
+      let strangers = Task {
+        try await withThrowingTaskGroup { group in
+          for id in 0..<Self.strangers {
+            group.addTask {
+              let peer = try await HostilePeer(port: port, key: key, id: UInt8(0xA0 + id))
+              // The node may end the connection while the attack is under way.
+              do { try await attack.carryOut(peer) } catch { _ = error }
+              return attack.code == nil ? nil : try? await peer.client.readClose().0
+            }
+          }
+          return try await group.reduce(into: []) { $0.append($1) }
+        }
+      }
+      try await place.goodPeerSyncs(attack.name)
+      let codes: [Int?] = try await strangers.value
+      #expect(codes.allSatisfy { $0 == attack.code }, "\(attack.name): \(codes)")
+      let (use, rejected) = try (place.use(), place.rejected())
+      #expect(use.peakKilobytes < 150 << 10, "\(attack.name)")
+      #expect(use.cpuSeconds - before.0.cpuSeconds < 60, "\(attack.name)")
+      if let kind = attack.kind {
+        #expect(
+          rejected[kind, default: 0] >= before.1[kind, default: 0] + UInt64(Self.strangers),
+          "\(attack.name): \(rejected)")
+      }
+    }
+    let peers = try await place.server.ctl("peers")
+    #expect(peers.text.contains("127.0.0.1  rejected: unverified, "))
+    try await place.stop()
+  }
+
+  @Test("Thousands of connections that say nothing keep nobody out")
+  func silence() async throws {
+    var limit = rlimit()
+    getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    let place = try await Place()
+    let before = try place.use()
+    // Each is kept open as long as the daemon keeps it, a half of a header or of a handshake sent.
+    let beginnings = [
+      "", "GET / HT", "GET /hypha HTTP/1.1\r\nHost: x\r\n",
+      "GET /hypha HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    ]
+    var held: [RawClient] = []
+    for number in 0..<10_000 {
+      let client = try RawClient(port: place.server.port)
+      client.send(beginnings[number % beginnings.count])
+      held.append(client)
+      if number % 2500 == 1250 { try await place.goodPeerSyncs("connection \(number)") }
+    }
+    // As fast as they come, and gone at once.
+    for _ in 0..<5000 { _ = try RawClient(port: place.server.port) }
+    try await place.goodPeerSyncs("15,000 connections")
+    // A newcomer finds a place, too.
+    let phone = try TestNode()
+    try await phone.start()
+    _ = try phone.client().call(NodeInitialise.self, .init(hyphalink: "dat://\(place.key.hex)"))
+    _ = try phone.client().call(ConnectionsAdd.self, .init(url: place.server.url))
+    try await eventually(within: 60, "\(phone.log)") {
+      try phone.client().call(PostsList.self, .init(limit: 1000)).posts.count >= 20 ? true : nil
+    }
+    let use = try place.use()
+    #expect(use.peakKilobytes - before.kilobytes < 100 << 10 && use.cpuSeconds - before.cpuSeconds < 120)
+    let list = try place.server.client().call(PeersList.self, Nothing())
+    #expect(list.refusedConnections.map { $0 > 9000 } == true)
+    #expect(
+      try await place.server.ctl("peers").text.contains(" connections turned away: too many at one time"))
+    let open = try FileManager.default.contentsOfDirectory(atPath: "/proc/\(place.pid)/fd").count
+    #expect(open < 400, "\(open)")
+    withExtendedLifetime(held) {}
+    try await phone.stop()
+    try await place.stop()
+  }
+
+  @Test("Who guesses setup codes is slowed down, and keeps the owner out of nothing")
+  func guessing() async throws {
+    let server = try TestNode()
+    try server.configure(http: "trusted_proxies = [\"127.0.0.1\"]")
+    try await server.start()
+    let key = String(repeating: "ab", count: 32)
+    func guess(from address: String) async throws -> String {
+      let client = try RawClient(port: server.port)
+      client.send(
+        "GET /sign-up/\(key) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Forwarded-For: \(address)\r\n"
+          + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+      _ = try await client.readHeader()
+      client.frame(0x81, Array("{\"setupCode\":\"AAAAA-AAAAA\"}".utf8))
+      return try await client.readClose().1
+    }
+    for number in 0..<14 {
+      let answer = try await guess(from: "203.0.113.7")
+      #expect(
+        answer.contains(number < 10 ? "The setup code is wrong" : "Too many wrong setup codes"), "\(number)")
+    }
+    // The next household is another one, all of a household's addresses are one.
+    #expect(try await guess(from: "2001:db8::1").contains("is wrong"))
+    for number in 2..<12 { _ = try await guess(from: "2001:db8::\(number)") }
+    #expect(try await guess(from: "2001:db8::abcd").contains("Too many"))
+    let rejected = try server.client().call(PeersList.self, Nothing()).rejected ?? []
+    #expect(rejected.contains { $0.address == "203.0.113.7" && $0.kind == "setupCode" && $0.count == 10 })
+    #expect(rejected.contains { $0.address == "203.0.113.7" && $0.kind == "setupCodeRate" && $0.count >= 3 })
+    // The owner, from elsewhere.
+    let origin = try TestNode()
+    try await origin.start()
+    let passphrase = try origin.client().call(PassphraseGenerate.self, .init()).passphrase
+    _ = try origin.client().call(NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase))
+    let code = try server.client().call(SetupCodeShow.self, .init()).code
+    _ = try origin.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+    try await origin.stop()
+    try await server.stop()
+  }
+
+  @Test("Many addresses do not help who guesses")
+  func attempts() {
+    var attempts = SetupAttempts()
+    var allowed = 0
+    for number in 0..<5000 {
+      let address = "198.51.\(number / 250).\(number % 250)"
+      guard attempts.isAllowed(address, now: 1000) else { continue }
+      attempts.failed(address, now: 1000)
+      allowed += 1
+    }
+    #expect(allowed == Int(SetupAttempts.total))
+    let places: [(String, Double)] = [("192.0.2.1", 1000), ("198.51.0.1", 1000.5), ("192.0.2.1", 1002)]
+    let answers = places.map { attempts.isAllowed($0.0, now: $0.1) }
+    #expect(answers == [false, false, true])
+  }
+}
