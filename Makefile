@@ -46,12 +46,13 @@ run: build ## Start a node in the foreground, its state in .run/. A second one: 
 	@scripts/run
 
 # The tests start the programs that the same build made; those that do come by themselves, since the others keep all
-# processors busy. `swift test` is last: its last line is the count.
+# processors busy. Browsers do not: the fuzz targets are built meanwhile. `swift test` is last: its last line is the count.
 test: setup lint check web ## Build, check and test everything.
 	@scripts/setup test
 	$(SWIFT) build --build-tests
-	node --test Tests/Web/*.test.mjs
-	$(PYTHON) -m unittest discover -s Tests/Browser -t Tests/Browser
+	@scripts/fuzz 0 & fuzz=$$!; \
+	node --test Tests/Web/*.test.mjs && $(PYTHON) -m unittest discover -s Tests/Browser -t Tests/Browser || \
+	{ kill $$fuzz; exit 1; }; wait $$fuzz
 	@scripts/reproduce
 	@scripts/fuzz 4
 	@Tests/System/run

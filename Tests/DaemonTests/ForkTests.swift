@@ -97,6 +97,7 @@ import Testing
     let doctor = try copy.client().call(NodeDoctor.self, Nothing())
     let check = try #require(doctor.checks.first { $0.name == "forks" })
     #expect(check.state == .problem && check.text.contains("\(commonBlocks) blocks in common"))
+    #expect(doctor.checks.first { $0.name == "hypha" }?.text.contains("may not write any longer") == true)
     #expect(try await copy.ctl("events").text.contains("\"kind\":\"forked\""))
     #expect(copy.log.contains("this device may not write any longer"))
     #expect(try texts(copy) == (0..<Self.common).reversed().map { "both \($0)" })

@@ -257,6 +257,30 @@ import Testing
     try await place.stop()
   }
 
+  @Test("A request, a line or a handshake that comes byte by byte is cut off")
+  func trickle() async throws {
+    let tcp = try freePorts(1)[0]
+    let place = try await Place(settings: "[tcp]\nenabled = true\naddress = \"127.0.0.1:\(tcp)\"")
+    let web = try RawClient(port: place.server.port)
+    web.send("GET / HTTP/1.1\r\nX: ")
+    let node = try RawClient(port: tcp)
+    let control = try RawCaller(path: place.server.socket)
+    try control.send("{\"jsonrpc\"".utf8)
+    var isControlEnded = false
+    // Half of the protocol's first message, and then nothing: a byte now and then would be a slow peer, who may be one.
+    node.send([0x40, 0x00])
+    let end = ContinuousClock.now + .seconds(150)
+    while !web.isEnded || !isControlEnded, ContinuousClock.now < end {
+      web.send("a")
+      do { try control.send(" ".utf8) } catch { isControlEnded = true }
+      try await Task.sleep(for: .seconds(1))
+    }
+    #expect(web.isEnded && isControlEnded)
+    _ = try await node.readToEnd()
+    try await place.goodPeerSyncs("a trickle")
+    try await place.stop()
+  }
+
   @Test("Who guesses setup codes is slowed down, and keeps the owner out of nothing")
   func guessing() async throws {
     let server = try TestNode()

@@ -29,6 +29,9 @@ extension Node {
           ? "Make one with “hyphactl init”, claim this node from your own with “hyphactl connect”, or open its web "
             + "address with the link of “hyphactl setup-code”." : nil)
     }
+    if status.feeds.contains(where: { $0.writable && $0.forkedAt != nil }) {
+      return Check("hypha", .problem, "This device may not write any longer: see “forks”.")
+    }
     let count = status.feeds.count == 1 ? "1 feed" : "\(status.feeds.count) feeds"
     switch status.role {
     case .revoked:
