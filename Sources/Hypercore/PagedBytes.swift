@@ -47,6 +47,16 @@ final class PagedBytes {
     return page
   }
 
+  /// Gives a page back: its bytes are zero again.
+  func removePage(_ number: UInt64) {
+    guard let page = pages.removeValue(forKey: number) else { return }
+    page.deallocate()
+    numbers.remove(at: place(of: number))
+    end = (numbers.last ?? .max) &+ 1
+    lastNumber = .max
+    lastPage = nil
+  }
+
   /// The lowest number of a page that is there and is not below `number`.
   func firstPage(from number: UInt64) -> UInt64? {
     let place = place(of: number)

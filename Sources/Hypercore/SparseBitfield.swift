@@ -24,38 +24,63 @@ public final class SparseBitfield {
   @discardableResult
   public func set(_ bit: UInt64, to value: Bool = true) -> Bool {
     if self[bit] == value { return false }
-    let page = bytes.makePage(bit / Self.bitsPerPage)
+    let number = bit / Self.bitsPerPage
+    let page = bytes.makePage(number)
     page[Int(bit % Self.bitsPerPage) >> 3] ^= 128 >> UInt8(bit & 7)
     count = value ? count + 1 : count - 1
+    if !value { dropIfEmpty(number, page) }
     return true
   }
 
-  /// Sets or unsets every bit of `range`.
+  /// Sets or unsets every bit of `range`. Absent pages cost nothing to unset, and a page without a bit is given back, so what
+  /// is unset again and again is paid for by what was set before.
   public func set(_ range: Range<UInt64>, to value: Bool = true) {
     var bit = range.lowerBound
     while bit < range.upperBound {
-      guard bit & 7 == 0, range.upperBound - bit >= 8 else {
-        set(bit, to: value)
-        bit += 1
+      let number = bit / Self.bitsPerPage
+      guard value || bytes.page(number) != nil else {
+        guard let next = bytes.firstPage(from: number) else { return }
+        bit = next * Self.bitsPerPage
         continue
       }
-      let number = bit / Self.bitsPerPage
-      if value || bytes.page(number) != nil {
-        let end = min((number + 1) * Self.bitsPerPage, range.upperBound & ~7)
-        fill(bytes.makePage(number), from: Int(bit % Self.bitsPerPage) >> 3, Int(end - bit) >> 3, with: value)
-        bit = end
-      } else {
-        guard let next = bytes.firstPage(from: number) else { return }
-        bit = min(next * Self.bitsPerPage, range.upperBound & ~7)
-      }
+      let start = number * Self.bitsPerPage
+      let end = min(start + Self.bitsPerPage, range.upperBound)
+      let page = bytes.makePage(number)
+      fill(page, Int(bit - start)..<Int(end - start), with: value)
+      if !value { dropIfEmpty(number, page) }
+      bit = end
     }
   }
 
-  private func fill(_ page: UnsafeMutablePointer<UInt8>, from offset: Int, _ length: Int, with value: Bool) {
-    let part = UnsafeMutableBufferPointer(start: page + offset, count: length)
-    let before = part.reduce(0) { $0 + UInt64($1.nonzeroBitCount) }
-    part.update(repeating: value ? 255 : 0)
-    count = value ? count + 8 * UInt64(length) - before : count - before
+  /// - Parameter bits: of the page.
+  private func fill(_ page: UnsafeMutablePointer<UInt8>, _ bits: Range<Int>, with value: Bool) {
+    let (first, last) = (bits.lowerBound >> 3, (bits.upperBound - 1) >> 3)
+    let firstMask = UInt8(255) >> UInt8(bits.lowerBound & 7)
+    let lastMask = ~(UInt8(127) >> UInt8((bits.upperBound - 1) & 7))
+    for offset in first...last {
+      var mask: UInt8 = offset == first ? firstMask : 255
+      if offset == last { mask &= lastMask }
+      let before = page[offset]
+      let after = value ? before | mask : before & ~mask
+      page[offset] = after
+      count = count &+ UInt64(after.nonzeroBitCount) &- UInt64(before.nonzeroBitCount)
+    }
+  }
+
+  private func dropIfEmpty(_ number: UInt64, _ page: UnsafeMutablePointer<UInt8>) {
+    let words = UnsafeRawPointer(page)
+    for offset in stride(from: 0, to: Self.pageSize, by: 8)
+    where words.loadUnaligned(fromByteOffset: offset, as: UInt64.self) != 0 { return }
+    bytes.removePage(number)
+  }
+
+  /// The highest bit that is set; `nil` where none is.
+  public var last: UInt64? {
+    guard bytes.end > 0, let page = bytes.page(bytes.end - 1) else { return nil }
+    for offset in (0..<Self.pageSize).reversed() where page[offset] != 0 {
+      return (bytes.end - 1) * Self.bitsPerPage + UInt64(8 * offset + 7 - page[offset].trailingZeroBitCount)
+    }
+    return nil
   }
 
   /// The first bit of `range` that has that value.

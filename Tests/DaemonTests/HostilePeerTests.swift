@@ -128,10 +128,19 @@ import Testing
           Message.Have(start: 0, length: 1 << 23, bitfield: Array(repeatElement(run, count: 1000).joined()))))
     },
     Attack("what it has strewn over all of a feed", 1009, "tooLarge") { peer in
-      for start in 0..<100 where !peer.client.isEnded {
-        let haves = (0..<1000).map { Message.have(Message.Have(start: (UInt64(start) * 1000 + $0) << 22)) }
+      for _ in 0..<100 where !peer.client.isEnded {
+        let haves = (0..<1000).map { _ in Message.have(Message.Have(start: UInt64.random(in: 0..<far))) }
         peer.client.frame(0x82, peer.bytes(haves))
       }
+    },
+    .flood(
+      "millions of blocks, said to be there again and again", 1009, "tooLarge",
+      .have(Message.Have(start: 0, length: 1 << 23))),
+    Attack("what it has never had, taken back without end", nil, nil) { peer in
+      peer.say(.have(Message.Have(start: 1000, length: 1 << 23)))
+      let all = Message.unhave(Message.Unhave(start: 0, length: far))
+      let thousand = peer.bytes([Message](repeating: all, count: 1000))
+      for _ in 0..<300 where !peer.client.isEnded { peer.client.frame(0x82, thousand) }
     },
     // Nothing is read of the answers, so that the goodbye is behind them.
     .flood("a million requests", nil, "tooLarge", .request(Message.Request(index: 3))),

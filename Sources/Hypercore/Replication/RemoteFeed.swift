@@ -2,6 +2,8 @@
 final class RemoteFeed {
   let connection: ConnectionID
   let channel: Int
+  /// Shared by all feeds of the connection.
+  let budget: PeerBudget
   /// Blocks that the peer says it holds.
   let held = SparseBitfield()
   /// Tree nodes that the peer, by its digests, holds.
@@ -26,6 +28,15 @@ final class RemoteFeed {
   var probe: UInt64?
   /// That is known, as far as the peer shows it.
   var isProbed = false
+  /// Steps of the search for where the two feeds part, and what the last one showed.
+  var probeSteps = 0
+  var shown: (fork: Fork, common: UInt64)?
+  /// A block was asked for already, and this side's nodes were named with it.
+  var wasAsked = false
+  /// It did not send what it said it had, neither soon nor later: what else it says counts for less.
+  var isDoubtful: Bool
+  /// Something was not asked for because too much waits to be sent.
+  var isHeldUp = false
   /// From which block on the peer has another feed that the same owner signed; what it says of blocks from there on is of
   /// no use.
   private var parted = UInt64.max
@@ -41,14 +52,24 @@ final class RemoteFeed {
     case request(Message.Request)
   }
 
-  init(connection: ConnectionID, channel: Int) {
+  init(
+    connection: ConnectionID, channel: Int, budget: PeerBudget = PeerBudget(), isDoubtful: Bool = false
+  ) {
     self.connection = connection
     self.channel = channel
+    self.budget = budget
+    self.isDoubtful = isDoubtful
   }
+
+  /// The peer has said what it holds, as far as it was asked.
+  var isAnswered: Bool { wantedRegions > 0 && openWants == 0 }
+
+  /// Requests and wants that wait to be answered.
+  var waitingQuestions: Int { questions.count - firstQuestion }
 
   /// Keeps a question until there is room for its answer.
   func ask(_ question: Question) throws(WireError) {
-    guard questions.count - firstQuestion < WireLimits.waitingRequests else {
+    guard waitingQuestions < WireLimits.waitingRequests else {
       throw WireError(.tooLarge, "over \(WireLimits.waitingRequests) requests that are not answered yet")
     }
     questions.append(question)
@@ -66,7 +87,8 @@ final class RemoteFeed {
   }
 
   /// Takes back requests for a block.
-  func cancel(_ cancel: Message.Cancel) {
+  func cancel(_ cancel: Message.Cancel) throws(WireError) {
+    try budget.spend(UInt64(waitingQuestions))
     questions.removeSubrange(..<firstQuestion)
     firstQuestion = 0
     questions.removeAll {
@@ -78,8 +100,7 @@ final class RemoteFeed {
   /// Forgets what the peer says it holds from a block on, for good.
   func part(at block: UInt64) {
     parted = min(parted, block)
-    if parted < held.end { held.set(parted..<held.end, to: false) }
-    length = min(length, parted)
+    drop(parted..<max(parted, (held.last ?? 0) + 1))
   }
 
   /// Takes in what the peer says it holds.
@@ -92,8 +113,11 @@ final class RemoteFeed {
     guard count <= WireLimits.haveBlocks else {
       throw WireError(.tooLarge, "a have of \(count) blocks, over \(WireLimits.haveBlocks)")
     }
+    let before = held.memory
+    defer { budget.hold(held.memory, insteadOf: before) }
     guard let bitfield = have.bitfield else {
       try makeRoom(count)
+      try budget.spend(count)
       held.set(have.start..<have.start + count)
       length = max(length, have.start + count)
       cursor = min(cursor, have.start)
@@ -106,13 +130,18 @@ final class RemoteFeed {
     let covered = count > 1 ? count : WireLimits.haveBlocks
     try makeRoom(covered)
     var start = have.start
+    // Paid for afterwards: it is as much as one message can be about, at most.
+    var work: UInt64 = 0
     do throws(RunLengthBitfield.Malformed) {
       try RunLengthBitfield.forEachPiece(of: bitfield, limit: Int((covered + 7) / 8)) { piece in
         switch piece {
         case .run(let bytes, let ones):
           held.set(start..<start + 8 * UInt64(bytes), to: ones)
           start += 8 * UInt64(bytes)
-          if ones { length = max(length, start) }
+          if ones {
+            length = max(length, start)
+            work += 8 * UInt64(bytes)
+          }
         case .literal(let bytes):
           for byte in bytes {
             for bit in UInt64(0)..<8 where byte & (128 >> UInt8(bit)) != 0 {
@@ -121,16 +150,18 @@ final class RemoteFeed {
             }
             start += 8
           }
+          work += 8 * UInt64(bytes.count)
         }
       }
     } catch {
       throw WireError(.malformed, "a have with a bitfield that is malformed or too long")
     }
     cursor = min(cursor, have.start)
+    try budget.spend(work)
   }
 
   private func makeRoom(_ count: UInt64) throws(WireError) {
-    guard UInt64(held.memory) + count / 8 <= UInt64(WireLimits.remoteBitfieldBytes) else {
+    guard UInt64(budget.heldBytes) + count / 8 <= UInt64(WireLimits.remoteBitfieldBytes) else {
       throw WireError(.tooLarge, "the peer says it holds more than is kept track of")
     }
   }
@@ -146,7 +177,13 @@ final class RemoteFeed {
     guard unhave.start <= Limits.feedBlocks, count <= Limits.feedBlocks - unhave.start else {
       throw WireError(.tooLarge, "an unhave of \(count) blocks from \(unhave.start)")
     }
-    let end = min(unhave.start + count, held.end)
-    if unhave.start < end { held.set(unhave.start..<end, to: false) }
+    drop(unhave.start..<unhave.start + count)
+  }
+
+  private func drop(_ range: Range<UInt64>) {
+    let before = held.memory
+    held.set(range, to: false)
+    budget.hold(held.memory, insteadOf: before)
+    length = held.last.map { $0 + 1 } ?? 0
   }
 }

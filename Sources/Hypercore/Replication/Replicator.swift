@@ -11,7 +11,8 @@ public typealias ConnectionID = UInt64
 /// feed durable it calls ``announce(_:)``. An error from ``receive(_:from:now:)`` is about that connection alone,
 /// which the caller then closes and removes; only `.local` is about this node's own disk.
 ///
-/// Blocks are asked for in order, each of one peer at a time, deep enough in advance to keep a connection busy.
+/// Blocks are asked for in order, each of one peer at a time, deep enough in advance to keep a connection busy; of peers that
+/// have nothing to do some are asked for a second time, lest one that sends nothing holds up the others.
 /// A peer's requests are answered while few bytes wait to be sent, so a slow peer costs no memory.
 ///
 /// Source: hypercore 6.26.0 `lib/replicate.js`.
@@ -41,13 +42,22 @@ public final class Replicator<Storage: RandomAccessStorage> {
     let live: Bool
     /// Feeds by channel.
     var feeds: [Int: (shared: SharedFeed<Storage>, remote: RemoteFeed)] = [:]
+    /// What all feeds on it share.
+    let budget = PeerBudget()
+    /// It comes from where others did not send what they said they had.
+    let isDoubtful: Bool
     var unsent = 0
     var finished = false
+    /// Bytes of a message that is not whole yet.
+    var partialBytes = 0
+    /// What the peer did that ends the connection, where nobody was there to be told.
+    var failure: WireError?
 
-    init(id: ConnectionID, session: Session, live: Bool) {
+    init(id: ConnectionID, session: Session, live: Bool, isDoubtful: Bool) {
       self.id = id
       self.session = session
       self.live = live
+      self.isDoubtful = isDoubtful
     }
 
     var isFull: Bool { session.outputCount + unsent >= WireLimits.outputBytes }
@@ -60,6 +70,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
   private var connections: [ConnectionID: Connection] = [:]
   private var events: [Event] = []
   private var now: UInt64 = 0
+  /// Bytes of messages that are not whole yet, of all connections.
+  private var partialBytes = 0
 
   /// Whether peers are asked for blocks. While not, what is here is served all the same.
   public var takesBlocks = true {
@@ -84,13 +96,21 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   /// Shares a feed on every connection that there is and will be.
   ///
+  /// What peers have sent about it already is taken up; who sent what ends a connection is told of by ``tick(now:)``.
+  ///
   /// - Parameter downloads: ask peers for what is missing.
+  /// - Throws: `.tooLarge` over ``WireLimits/channels`` feeds; then it is not shared.
   public func share(_ feed: Feed<Storage>, downloads: Bool) throws(WireError) {
     guard feeds[feed.key] == nil else { return }
+    guard feeds.count < WireLimits.channels else {
+      throw WireError(.tooLarge, "over \(WireLimits.channels) feeds to share")
+    }
     let shared = SharedFeed(feed, downloads: downloads)
     feeds[feed.key] = shared
     byDiscoveryKey[feed.discoveryKey] = shared
-    for connection in connections.values { try open(shared, on: connection) }
+    for connection in connections.values {
+      do throws(WireError) { try open(shared, on: connection) } catch { connection.failure = error }
+    }
   }
 
   /// Says that only the first blocks of a feed are of use: others are neither asked for nor offered from now on.
@@ -101,7 +121,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     let before = shared.limit
     shared.limit = limit ?? .max
     guard shared.limit > before else { return }
-    if shared.length > before { shared.noteNew(before..<shared.length) }
+    if shared.length > before { shared.noteHeld(before..<shared.length) }
     for peer in shared.peers {
       peer.cursor = min(peer.cursor, before)
       request(from: peer, shared)
@@ -155,7 +175,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   /// Whether a peer has said what it holds of a feed.
   public func isAnswered(_ key: PublicKey) -> Bool {
-    feeds[key]?.peers.contains { $0.wantedRegions > 0 && $0.openWants == 0 } ?? false
+    feeds[key]?.peers.contains { $0.isAnswered } ?? false
   }
 
   /// Blocks of use in a feed, as far as this node and its peers know.
@@ -163,9 +183,12 @@ public final class Replicator<Storage: RandomAccessStorage> {
     feeds[key]?.knownLength ?? 0
   }
 
-  /// Whether blocks of a feed are on their way.
+  /// Whether blocks of a feed are on their way: some that are known to be, by the owner's signature, or that a peer says it has
+  /// of whom there is no reason to doubt it. One that does not send them is doubted within seconds.
   public func isFetching(_ key: PublicKey) -> Bool {
-    feeds[key]?.peers.contains { !$0.requested.isEmpty } ?? false
+    guard let shared = feeds[key] else { return false }
+    let isKnown = shared.feed.heldBlocks < shared.length
+    return shared.peers.contains { !$0.requested.isEmpty && (isKnown || !$0.isDoubtful) }
   }
 
   /// Whether all that peers hold of a feed is here.
@@ -176,13 +199,16 @@ public final class Replicator<Storage: RandomAccessStorage> {
   // MARK: - Connections
 
   /// Takes up a connection, and opens on it every feed that is shared, `first` before the others.
+  ///
+  /// - Parameter isDoubtful: it comes from where ``isDoubtful(_:)`` was so for another.
   public func connect(
-    _ id: ConnectionID, _ configuration: Session.Configuration, first: PublicKey
+    _ id: ConnectionID, _ configuration: Session.Configuration, first: PublicKey, isDoubtful: Bool = false
   ) throws(WireError) {
     guard let shared = feeds[first] else {
       throw WireError(.unknownFeed, "feed \(first.hex) is not shared here")
     }
-    let connection = Connection(id: id, session: Session(configuration), live: configuration.live)
+    let connection = Connection(
+      id: id, session: Session(configuration), live: configuration.live, isDoubtful: isDoubtful)
     connections[id] = connection
     try open(shared, on: connection)
     for other in feeds.values where other !== shared { try open(other, on: connection) }
@@ -191,19 +217,25 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// Gives up a connection; what was asked of it is asked of others.
   public func disconnect(_ id: ConnectionID) {
     guard let connection = connections.removeValue(forKey: id) else { return }
+    partialBytes -= connection.partialBytes
     for (shared, remote) in connection.feeds.values {
       shared.peers.removeAll { $0 === remote }
       shared.release(remote)
-      for peer in shared.peers { request(from: peer, shared) }
+      requestReleased(shared)
     }
   }
 
-  /// Whether the peer holds all of every feed that is shared.
+  /// Whether a peer has said what it has, and it and this side have the same of every feed that is shared.
   public func isSynced(_ id: ConnectionID) -> Bool {
     guard let connection = connections[id], connection.feeds.count == feeds.count else { return false }
     return connection.feeds.values.allSatisfy {
-      $0.remote.holds(first: $0.shared.length) && $0.shared.isComplete
+      $0.remote.isAnswered && $0.remote.holds(first: $0.shared.length) && $0.shared.hasAll(of: $0.remote)
     }
+  }
+
+  /// Whether a peer has not sent what it said it had, and nothing since.
+  public func isDoubtful(_ id: ConnectionID) -> Bool {
+    connections[id]?.feeds.values.contains { $0.remote.isDoubtful } ?? false
   }
 
   /// Takes the bytes to be sent.
@@ -216,6 +248,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard let connection = connections[id] else { return }
     connection.unsent = bytes
     try answerRequests(on: connection)
+    for (shared, remote) in connection.feeds.values where remote.isHeldUp && !connection.isFull {
+      remote.isHeldUp = false
+      want(remote, shared, connection)
+      request(from: remote, shared)
+    }
   }
 
   /// Sends an extension's message on a feed's channel.
@@ -232,7 +269,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
   private func open(_ shared: SharedFeed<Storage>, on connection: Connection) throws(WireError) {
     let channel = try connection.session.open(shared.feed.key)
     guard connection.feeds[channel] == nil else { return }
-    let remote = RemoteFeed(connection: connection.id, channel: channel)
+    let remote = RemoteFeed(
+      connection: connection.id, channel: channel, budget: connection.budget,
+      isDoubtful: connection.isDoubtful)
     connection.feeds[channel] = (shared, remote)
     shared.peers.append(remote)
     want(remote, shared, connection)
@@ -249,11 +288,25 @@ public final class Replicator<Storage: RandomAccessStorage> {
   public func receive(_ bytes: [UInt8], from id: ConnectionID, now: UInt64) throws(WireError) {
     self.now = max(self.now, now)
     guard let connection = connections[id] else { return }
+    if let failure = connection.failure { throw failure }
+    connection.budget.refill(now: self.now)
     try connection.session.receive(bytes) { (event) throws(WireError) in
       try handle(event, connection)
     }
-    for (shared, remote) in connection.feeds.values { request(from: remote, shared) }
+    for (shared, remote) in connection.feeds.values {
+      request(from: remote, shared)
+      requestReleased(shared)
+    }
     try answerRequests(on: connection)
+    try noteUnfinished(connection)
+  }
+
+  /// Messages that are not whole yet are the one thing that a peer may have this side keep before it is known what it is.
+  private func noteUnfinished(_ connection: Connection) throws(WireError) {
+    partialBytes += connection.session.inputCount - connection.partialBytes
+    connection.partialBytes = connection.session.inputCount
+    guard partialBytes <= WireLimits.partialBytes || connection.partialBytes <= WireLimits.partialShareBytes
+    else { throw WireError(.tooLarge, "too many bytes of messages that are not whole yet") }
   }
 
   private func handle(_ event: Session.Event, _ connection: Connection) throws(WireError) {
@@ -293,12 +346,13 @@ public final class Replicator<Storage: RandomAccessStorage> {
       noteSynced(shared)
     case .unhave(let unhave):
       try remote.note(unhave)
-      if let probe = remote.probe, unhave.start == probe { remote.probe = nil }
-      for other in shared.release(remote, from: unhave.start, count: unhave.length ?? 1) {
-        request(from: other, shared)
-      }
+      if let probe = remote.probe, unhave.start == probe { endProbe(remote, shared, connection) }
+      let released = shared.release(remote, from: unhave.start, count: unhave.length ?? 1)
+      if released > 0 { remote.isDoubtful = true }
+      try connection.budget.spend(UInt64(released) * WireLimits.takenBackBlocks)
+      noteSynced(shared)
     case .want(let want): try remote.ask(.want(want))
-    case .cancel(let cancel): remote.cancel(cancel)
+    case .cancel(let cancel): try remote.cancel(cancel)
     case .info(let info):
       remote.downloads = info.downloading ?? remote.downloads
       finishIfDone(remote)
@@ -312,7 +366,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard remote.requested.remove(data.index) != nil else {
       throw WireError(.unasked, "block \(data.index) was not asked for")
     }
-    shared.reserved.set(data.index, to: false)
+    shared.reserved.remove(data.index)
     remote.lastProgress = now
     guard let value = data.value else {
       throw WireError(.unasked, "block \(data.index) came without its contents")
@@ -322,13 +376,14 @@ public final class Replicator<Storage: RandomAccessStorage> {
       try shared.feed.put(value, at: data.index, proof: data.proof)
     } catch {
       // Others have it, perhaps, who were not asked because this one was.
-      for other in shared.peers { other.cursor = min(other.cursor, data.index) }
+      shared.offerAgain(from: data.index)
       let error = WireError(Self.code(error), error.context)
       guard error.code == .unverified else { throw error }
       if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
       throw error
     }
     guard isNew else { return }
+    remote.isDoubtful = false
     shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
     shared.noteNew(data.index..<data.index + 1)
     events.append(.downloaded(shared.feed.key, index: data.index))
@@ -341,7 +396,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// proof goes up to a signature. That has to come before any request on the connection that says what is known.
   private func probe(_ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection) {
     let end = min(shared.feed.length, remote.length)
-    guard !remote.isProbed, end > 0, let node = connection.session.remoteHandshake?.id else { return }
+    guard !remote.isProbed, !remote.wasAsked, end > 0, let node = connection.session.remoteHandshake?.id
+    else { return }
     remote.isProbed = true
     guard shared.takeSuspicion(of: node) else { return }
     // The last block, above which and to the left of which is all that both should have in common.
@@ -374,17 +430,29 @@ public final class Replicator<Storage: RandomAccessStorage> {
     } catch {
       throw WireError(Self.code(error), error.context)
     }
-    remote.probe = nil
-    guard let fork = found.fork else { return }
-    // Each answer tells of more that is the same, or that there is no more to be told.
+    guard let fork = found.fork else { return endProbe(remote, shared, connection) }
+    // Each answer tells of more that is the same, or that there is no more to be told; of an owner who has signed more than two
+    // versions, it may be of another one each time.
     let next = found.common.length
+    remote.shown = (fork, next)
+    remote.probeSteps += 1
     let isFurther = next > index && next < min(shared.feed.length, place.length)
-    if !found.common.isExact, isFurther || next < index { return ask(remote, connection, toProve: next) }
-    remote.part(at: next)
+    if !found.common.isExact, isFurther || next < index, remote.probeSteps < WireLimits.probeSteps {
+      return ask(remote, connection, toProve: next)
+    }
+    endProbe(remote, shared, connection)
+  }
+
+  /// Draws the conclusion from what a peer has shown.
+  private func endProbe(_ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection) {
+    remote.probe = nil
+    guard let (fork, common) = remote.shown else { return }
+    remote.shown = nil
+    remote.part(at: common)
     // When it comes again, it is asked for proof again, before it can send what does not verify.
     if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
-    limit(shared.feed.key, to: min(next, shared.limit))
-    events.append(.forked(shared.feed.key, fork, common: next))
+    limit(shared.feed.key, to: min(common, shared.limit))
+    events.append(.forked(shared.feed.key, fork, common: common))
     noteSynced(shared)
   }
 
@@ -408,6 +476,10 @@ public final class Replicator<Storage: RandomAccessStorage> {
   private func want(_ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection) {
     let length = max(remote.length, shared.feed.length, 1)
     while remote.wantedRegions * Self.regionBlocks < length, remote.openWants < WireLimits.openWants {
+      if connection.isFull {
+        remote.isHeldUp = true
+        return
+      }
       connection.session.send(
         .want(Message.Want(start: remote.wantedRegions * Self.regionBlocks, length: Self.regionBlocks)),
         on: remote.channel)
@@ -422,15 +494,42 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard remote.probe == nil else { return }
     // Many at a time: each piece that is sent by itself costs both sides a system call and a change of process.
     let isDue = remote.requested.count <= shared.requestDepth / 2
-    while isDue, remote.requested.count < shared.requestDepth, let index = shared.nextToRequest(from: remote)
-    {
-      if remote.requested.isEmpty { remote.lastProgress = now }
-      remote.requested.insert(index)
-      shared.reserved.set(index)
-      connection.session.send(
-        .request(Message.Request(index: index, nodes: shared.feed.digest(of: index))), on: remote.channel)
+    while isDue, remote.requested.count < shared.requestDepth {
+      if connection.isFull {
+        remote.isHeldUp = true
+        break
+      }
+      guard let index = shared.nextToRequest(from: remote) else { break }
+      request(index, from: remote, shared, connection)
     }
     finishIfDone(remote)
+  }
+
+  private func request(
+    _ index: UInt64, from remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection
+  ) {
+    if remote.requested.isEmpty { remote.lastProgress = now }
+    remote.requested.insert(index)
+    remote.wasAsked = true
+    shared.reserved.insert(index)
+    connection.session.send(
+      .request(Message.Request(index: index, nodes: shared.feed.digest(of: index))), on: remote.channel)
+  }
+
+  /// Asks other peers for what one has given up.
+  private func requestReleased(_ shared: SharedFeed<Storage>) {
+    guard shared.hasReleased else { return }
+    shared.hasReleased = false
+    for peer in shared.peers { request(from: peer, shared) }
+  }
+
+  /// Asks peers that have nothing to do for blocks that others have not sent yet.
+  private func requestAgain(_ shared: SharedFeed<Storage>) {
+    guard takesBlocks, shared.downloads else { return }
+    for remote in shared.peers where remote.probe == nil {
+      guard let connection = connections[remote.connection], !connection.isFull else { continue }
+      for index in shared.secondRequests(of: remote) { request(index, from: remote, shared, connection) }
+    }
   }
 
   // MARK: - Answering
@@ -448,6 +547,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       connection.session.send(.have(Message.Have(start: shared.length - 1)), on: remote.channel)
     }
     remote.isTold = true
+    try connection.budget.spend(min(length, shared.length - min(want.start, shared.length)))
     let bits = RunLengthBitfield.encode(shared.offered(start: want.start, length: length))
     connection.session.send(
       .have(Message.Have(start: want.start, length: length, bitfield: bits)), on: remote.channel)
@@ -523,8 +623,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
     var gone: [(ConnectionID, WireError)] = []
     for connection in connections.values {
       do throws(WireError) {
+        if let failure = connection.failure { throw failure }
+        connection.budget.refill(now: self.now)
         try connection.session.tick(now: now)
         for (_, remote) in connection.feeds.values where !remote.requested.isEmpty || remote.probe != nil {
+          if self.now >= remote.lastProgress + WireLimits.doubtMilliseconds { remote.isDoubtful = true }
           guard now < remote.lastProgress + WireLimits.requestMilliseconds else {
             throw WireError(.timedOut, "a block asked for did not come")
           }
@@ -533,6 +636,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
         gone.append((connection.id, error))
       }
     }
+    for shared in feeds.values { requestAgain(shared) }
     return gone
   }
 }

@@ -4,8 +4,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   /// Ask for blocks that are missing.
   var downloads: Bool
   var peers: [RemoteFeed] = []
-  /// Blocks asked of one peer or another.
-  let reserved = SparseBitfield()
+  /// Blocks asked of one peer or another: as many as there are peers times ``requestDepth``, at most.
+  var reserved: Set<UInt64> = []
+  /// A peer gave up blocks that it was asked for: others are to be asked.
+  var hasReleased = false
   /// Blocks that are new here and that peers were not told of.
   var unannounced: [Range<UInt64>] = []
   /// Mean size of the blocks received of late, in bytes.
@@ -15,8 +17,8 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   /// Blocks of the feed that are of use: others are neither asked for nor offered.
   var limit = UInt64.max
 
-  /// Ids of nodes that sent what does not verify: they may have another feed that the same owner signed.
-  private var suspects: Set<[UInt8]> = []
+  /// Ids of nodes that sent what does not verify: they may have another feed that the same owner signed. The latest is last.
+  private var suspects: [[UInt8]] = []
 
   init(_ feed: Feed<Storage>, downloads: Bool) {
     self.feed = feed
@@ -43,13 +45,32 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     return feed.heldBlocks >= feed.length || limit < feed.length && feed.firstMissing(in: 0..<known) == nil
   }
 
+  /// Whether all is here that a peer says it has.
+  func hasAll(of peer: RemoteFeed) -> Bool {
+    firstMissing(heldBy: peer, from: 0) { _ in true } == nil
+  }
+
   func suspect(_ node: [UInt8]) {
-    if suspects.count >= WireLimits.suspects { suspects = [] }
-    suspects.insert(node)
+    suspects.removeAll { $0 == node }
+    if suspects.count >= WireLimits.suspects { suspects.removeFirst() }
+    suspects.append(node)
   }
 
   /// Whether a node is to be asked for proof first; once for each time that it was suspected.
-  func takeSuspicion(of node: [UInt8]) -> Bool { suspects.remove(node) != nil }
+  func takeSuspicion(of node: [UInt8]) -> Bool {
+    guard let place = suspects.firstIndex(of: node) else { return false }
+    suspects.remove(at: place)
+    return true
+  }
+
+  /// Notes the blocks of a range that are here as new.
+  func noteHeld(_ range: Range<UInt64>) {
+    var index = range.lowerBound
+    while index < range.upperBound, let first = feed.firstHeld(in: index..<range.upperBound) {
+      index = feed.firstMissing(in: first..<range.upperBound) ?? range.upperBound
+      noteNew(first..<index)
+    }
+  }
 
   func noteNew(_ range: Range<UInt64>) {
     if let last = unannounced.last, last.upperBound == range.lowerBound {
@@ -80,43 +101,65 @@ final class SharedFeed<Storage: RandomAccessStorage> {
 
   /// The next block to ask `peer` for: the first that it holds and that is neither here nor asked for.
   func nextToRequest(from peer: RemoteFeed) -> UInt64? {
-    var index = peer.cursor
-    let end = min(peer.length, limit)
-    while index < end {
-      guard let missing = feed.firstMissing(in: index..<end) else { break }
-      guard let free = reserved.first(false, in: missing..<end) else { break }
-      if free != missing {
-        index = free
-        continue
-      }
-      guard let offered = peer.held.first(true, in: free..<end) else { break }
-      if offered == free {
-        peer.cursor = free + 1
-        return free
-      }
-      index = offered
+    let index = firstMissing(heldBy: peer, from: peer.cursor) {
+      // Of those that were asked of several, one may have given it up.
+      !reserved.contains($0) && !peer.requested.contains($0)
     }
-    peer.cursor = max(peer.cursor, end)
+    peer.cursor = index.map { $0 + 1 } ?? max(peer.cursor, min(peer.length, limit))
+    return index
+  }
+
+  /// Blocks to ask a peer for that has nothing to do, whoever else was asked for them before.
+  func secondRequests(of peer: RemoteFeed) -> [UInt64] {
+    guard peer.requested.isEmpty, !reserved.isEmpty else { return [] }
+    var found: [UInt64] = []
+    while found.count < WireLimits.secondRequests,
+      let index = firstMissing(heldBy: peer, from: found.last.map({ $0 + 1 }) ?? 0, where: { _ in true })
+    {
+      found.append(index)
+    }
+    return found
+  }
+
+  private func firstMissing(
+    heldBy peer: RemoteFeed, from start: UInt64, where isWanted: (UInt64) -> Bool
+  ) -> UInt64? {
+    let end = min(peer.length, limit)
+    var index = start
+    while index < end, let missing = feed.firstMissing(in: index..<end),
+      let offered = peer.held.first(true, in: missing..<end)
+    {
+      if offered == missing, isWanted(offered) { return offered }
+      index = offered == missing ? offered + 1 : offered
+    }
     return nil
   }
 
   /// Gives up on what was asked of a peer in a range of blocks that it holds no longer.
   ///
-  /// - Returns: the peers who can be asked instead.
-  func release(_ peer: RemoteFeed, from start: UInt64, count: UInt64) -> [RemoteFeed] {
+  /// - Returns: how many those are.
+  func release(_ peer: RemoteFeed, from start: UInt64, count: UInt64) -> Int {
     let lost = peer.requested.filter { $0 >= start && $0 - start < count }
-    guard let lowest = lost.min() else { return [] }
+    release(lost)
     peer.requested.subtract(lost)
-    for index in lost { reserved.set(index, to: false) }
-    for other in peers { other.cursor = min(other.cursor, lowest) }
-    return peers
+    return lost.count
   }
 
   /// Gives up on what was asked of a peer that is gone, so that it is asked of another.
   func release(_ peer: RemoteFeed) {
-    for index in peer.requested { reserved.set(index, to: false) }
-    let lowest = peer.requested.min() ?? .max
+    release(peer.requested)
     peer.requested = []
-    for other in peers { other.cursor = min(other.cursor, lowest) }
+  }
+
+  private func release(_ blocks: Set<UInt64>) {
+    guard let lowest = blocks.min() else { return }
+    reserved.subtract(blocks)
+    offerAgain(from: lowest)
+  }
+
+  /// Has all peers looked at again for blocks from here on.
+  func offerAgain(from index: UInt64) {
+    for peer in peers { peer.cursor = min(peer.cursor, index) }
+    hasReleased = true
   }
 }

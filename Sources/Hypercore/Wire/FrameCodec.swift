@@ -16,6 +16,9 @@ public struct FrameDecoder {
 
   public init() {}
 
+  /// Bytes that were not read yet.
+  var unreadCount: Int { input.count - start }
+
   /// Whether ``decrypt(key:nonce:)`` was called.
   public var isDecrypting: Bool { cipher != nil }
 

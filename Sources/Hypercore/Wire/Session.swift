@@ -74,6 +74,9 @@ public final class Session {
   /// Number of bytes to be sent.
   public var outputCount: Int { encoder.output.count }
 
+  /// Bytes that have come of a message that is not whole yet.
+  var inputCount: Int { decoder.unreadCount }
+
   /// Takes the bytes to be sent, and leaves none.
   public func takeOutput() -> [UInt8] {
     encoder.takeOutput()

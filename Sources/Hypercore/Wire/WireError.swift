@@ -53,10 +53,25 @@ public enum WireLimits {
   public static let wantBlocks: UInt64 = 1 << 23
   /// Blocks that one `have` is about.
   public static let haveBlocks: UInt64 = 1 << 23
-  /// Bytes of memory for what one peer says it has of one feed: 134 million blocks.
-  public static let remoteBitfieldBytes = 16 << 20
+  /// Bytes of memory for what one peer says it has, in all feeds together: 16 million blocks. As many connections as a node
+  /// has places for then stay below what a small machine has.
+  public static let remoteBitfieldBytes = 2 << 20
+  /// Blocks that a peer's messages may make this side look at, at once, and how many more with each second. Honest peers speak
+  /// of each block once; this is four times what ``remoteBitfieldBytes`` holds.
+  public static let workBlocks: UInt64 = 1 << 26
+  public static let workBlocksPerSecond: UInt64 = 1 << 20
+  /// What it costs a peer to take back a block that it was asked for, as if it had spoken of so many: others are asked anew.
+  static let takenBackBlocks: UInt64 = 1 << 12
+  /// Bytes of messages that are not whole yet, of all connections; above it, one with more than ``partialShareBytes`` ends.
+  public static let partialBytes = 64 << 20
+  static let partialShareBytes = 1 << 20
   /// Requests and wants of one peer for one feed that wait to be answered.
   public static let waitingRequests = 2048
+  /// Steps in search of where two versions of a feed part; each halves what is left, two ways at most.
+  static let probeSteps = 128
+  /// Blocks that a peer without anything to do is asked for each second, though another was asked for them before: who says
+  /// that it has a block and does not send it holds up nobody for long.
+  static let secondRequests = 8
   /// Wants sent and not yet answered.
   static let openWants = 16
   /// Blocks asked of one peer and not yet received: at most so many, and about so many bytes.
@@ -69,4 +84,6 @@ public enum WireLimits {
   public static let keepAliveMilliseconds: UInt64 = 3_000
   public static let timeOutMilliseconds: UInt64 = 20_000
   public static let requestMilliseconds: UInt64 = 30_000
+  /// Milliseconds without a block that was asked for after which it is doubted that the peer has it.
+  static let doubtMilliseconds: UInt64 = 3_000
 }

@@ -64,8 +64,9 @@ extension Node {
 
   /// Notes that all that this node wrote before is here again.
   func finishCatchUp() throws(NodeError) {
-    guard var record, record.catchesUp == true, let hypha, isSynced, try isInSyncWithAllKept,
-      let local = hypha.database.local, (try? hypha.feeds().contains { $0 === local }) == true
+    guard var record, record.catchesUp == true, let hypha, hypha.source.length > 0,
+      try isInSyncWithAllKept, let local = hypha.database.local,
+      (try? hypha.feeds().contains { $0 === local }) == true
     else { return }
     record.catchesUp = nil
     try files.write(record)
@@ -76,17 +77,18 @@ extension Node {
   }
 
   /// Whether each node that this one stays connected to is there, and both have the same: one of them could have what the
-  /// others lack.
+  /// others lack. What strangers say that they have is waited for only where there is no such node.
   private var isInSyncWithAllKept: Bool {
     get throws(NodeError) {
+      let kept =
+        try files.readConnections()
+        + settings.connections.urls.map { ReplicationURL($0, target: .hypha).description }
+      guard !kept.isEmpty else { return isSynced }
       var inSync: Set<String> = []
       for (id, attached) in connections where replicator.isSynced(id) {
         if let url = attached.transport.url { inSync.insert(ReplicationURL(url, target: .hypha).description) }
       }
-      return try files.readConnections().allSatisfy { inSync.contains($0) }
-        && settings.connections.urls.allSatisfy {
-          inSync.contains(ReplicationURL($0, target: .hypha).description)
-        }
+      return kept.allSatisfy { inSync.contains($0) }
     }
   }
 

@@ -51,6 +51,7 @@ public actor Node {
   var setupCode: SetupCode?
   var setupAttempts = SetupAttempts()
   var rejections = Rejections()
+  private var doubts = Doubts()
   private(set) var limiter: ConnectionLimiter?
   var backup: Backup?
   var restore: Restore?
@@ -464,7 +465,8 @@ public actor Node {
         id,
         Session.Configuration(
           id: sessionID, live: true, extensions: [Self.extensionName],
-          nonce: transport.encryptsProtocol ? Self.random(24) : nil), first: key)
+          nonce: transport.encryptsProtocol ? Self.random(24) : nil), first: key,
+        isDoubtful: doubts.contains(transport.remoteAddress, now: Double(monotonic) / 1000))
     } catch {
       return end(id, CloseReason(.refused, error.context))
     }
@@ -488,8 +490,8 @@ public actor Node {
     case .writable: break
     case .closed(let reason):
       guard let peer = peerInfo(id) else { return }
+      disconnect(id)
       connections[id] = nil
-      replicator.disconnect(id)
       membership?.disconnected(id)
       recordEvent(.peerDisconnected) {
         $0.peer = peer
@@ -558,8 +560,16 @@ public actor Node {
   }
 
   private func end(_ id: ConnectionID, _ reason: CloseReason) {
-    replicator.disconnect(id)
+    disconnect(id)
     connections[id]?.transport.close(reason)
+  }
+
+  /// Gives up what was asked of a peer, and remembers whether it kept its word.
+  private func disconnect(_ id: ConnectionID) {
+    if let address = connections[id]?.transport.remoteAddress, replicator.isDoubtful(id) {
+      doubts.add(address, now: Double(monotonic) / 1000)
+    }
+    replicator.disconnect(id)
   }
 
   /// Hands what is to be sent to the connections, as long as they take it.
