@@ -13,16 +13,48 @@ import { BrowserSocket } from './websocket.mjs';
 /** A browser's storage, which outlasts the page. */
 class Disk extends MemoryStore {
   isMemory = false;
+  epoch = 0;
   /** Called before each commit. */
   check = () => {};
 
-  async commit(change) {
-    this.check(change);
-    await super.commit(change);
+  /** For a tab, which takes the lead. */
+  open() {
+    this.epoch += 1;
+    return new OpenDisk(this, this.epoch);
   }
 
   /** What is in `state`. */
   async records() { return Object.fromEntries((await this.load()).state); }
+}
+
+/** The storage as one tab has it open: of no use once it is closed, and only read once another tab leads. */
+class OpenDisk {
+  isMemory = false;
+  #disk;
+  #epoch;
+  #isClosed = false;
+
+  constructor(disk, epoch) {
+    this.#disk = disk;
+    this.#epoch = epoch;
+  }
+
+  async #use() { if (this.#isClosed) throw new DOMException('The connection is closing.', 'InvalidStateError'); }
+
+  async load() {
+    await this.#use();
+    return this.#disk.load();
+  }
+
+  async commit(change) {
+    await this.#disk.check(change);
+    await this.#use();
+    if (this.#epoch !== this.#disk.epoch) throw new FencedError();
+    await this.#disk.commit(change);
+  }
+
+  async reopened() { return new OpenDisk(this.#disk, this.#epoch); }
+  close() { this.#isClosed = true; }
 }
 
 /** One profile of a browser, with one tab. */
@@ -30,6 +62,10 @@ class Browser {
   disk = new Disk();
   states = [];
   lost = 0;
+  /** What the tab has open. */
+  store;
+  /** Connections that it has opened. */
+  sockets = 0;
 
   constructor(t, port, host = 'example.org') {
     this.start = { origin: `http://127.0.0.1:${port}`, host, core: coreModule() };
@@ -42,7 +78,12 @@ class Browser {
     this.leader?.close();
     this.states = [];
     this.leader = new Leader(this.start, {
-      openStore: async () => this.disk, makeSocket: (url) => new BrowserSocket(url), fetch, isPersisted: async () => false, ...environment,
+      openStore: async () => this.store = this.disk.open(), fetch, isPersisted: async () => false,
+      makeSocket: (url) => {
+        this.sockets += 1;
+        return new BrowserSocket(url);
+      },
+      ...environment,
     }, { state: (state) => this.states.push(state), busy: () => {}, lost: () => { this.lost += 1; } });
     this.leader.run();
   }
@@ -286,6 +327,115 @@ test('a tab whose place another has taken writes nothing', async (t) => {
   origin.open();
   await origin.until('it opens', ({ access }) => access === 'authorised');
   assert.deepEqual(await origin.texts(), []);
+});
+
+/** Holds up the first that comes to `object[name]`, until it is let go; what comes later passes. */
+function holdUp(object, name) {
+  const usual = object[name];
+  const held = { isHeld: false };
+  const isLetGo = new Promise((resolve) => { held.letGo = resolve; });
+  object[name] = async (...args) => {
+    object[name] = usual;
+    held.isHeld = true;
+    await isLetGo;
+    return usual(...args);
+  };
+  return held;
+}
+
+/** Another tab takes the lead from one that is held up. What that one still does must change nothing. */
+async function takeOver(t, slow, port, held, isOpen) {
+  await until('it is held up', () => held.isHeld);
+  const next = new Browser(t, port);
+  next.disk = slow.disk;
+  next.open();
+  await next.until('the next one has begun', isOpen);
+  slow.leader.close();
+  const { epoch } = slow.disk;
+  const { sockets } = slow;
+  held.letGo();
+  await new Promise((resolve) => { setTimeout(resolve, 300); });
+  assert.equal(slow.sockets, sockets);
+  assert.equal(slow.disk.epoch, epoch);
+  assert.equal(next.lost, 0);
+  return next;
+}
+
+for (const [where, hold] of [
+  ['makes its core', () => holdUp(WebAssembly, 'instantiate')],
+  ['keeps what it opened', ({ disk }) => holdUp(disk, 'check')],
+]) {
+  const isAuthorised = ({ access }) => access === 'authorised';
+  const isReading = ({ network, access }) => network === 'live' && access === 'reader';
+
+  test(`a tab that loses the lead while it ${where} leaves the writer to the next one`, async (t) => {
+    const { daemon, origin } = await setUpOrigin(t);
+    origin.leader.close();
+    const held = hold(origin);
+    origin.open();
+    const next = await takeOver(t, origin, daemon.port, held, isAuthorised);
+    assert.equal((await next.disk.records()).whole, true);
+    await next.call('post', { text: 'by the next one' });
+    assert.deepEqual(await next.texts(), ['by the next one']);
+  });
+
+  test(`a tab that loses the lead while it ${where}, of a hypha that it found, drops nothing`, async (t) => {
+    const { daemon, passphrase } = await setUpOrigin(t);
+    const phone = new Browser(t, daemon.port);
+    const held = hold(phone);
+    phone.open();
+    const next = await takeOver(t, phone, daemon.port, held, isReading);
+    await next.call('signIn', { passphrase, deviceName: 'phone' });
+    assert.equal(next.state.access, 'waiting');
+  });
+
+  test(`a tab that loses the lead while it ${where}, of a hypha that it sets up, leaves that to the next one`, async (t) => {
+    const { daemon, origin, passphrase, code } = await setUp(t);
+    let held;
+    origin.open({
+      makeSocket: (url) => {
+        // From here on the keys are there.
+        held = hold(origin);
+        return new BrowserSocket(url);
+      },
+    });
+    await origin.until('nothing is there', ({ phase }) => phase === 'uninitialised');
+    const settingUp = origin.call('setUp', { code, passphrase, deviceName: 'laptop' });
+    settingUp.catch(() => {});
+    await until('the node is asked', () => held);
+    const next = await takeOver(t, origin, daemon.port, held, ({ phase }) => phase === 'uninitialised');
+    await assert.rejects(settingUp, { code: 'interrupted' });
+    await until('the node has given up', async () => (await daemon.control('setup-code')).code === code);
+    await next.call('setUp', { code, passphrase, deviceName: 'laptop' });
+    assert.equal(next.state.access, 'authorised');
+  });
+}
+
+test('a tab that loses the lead while it asks what became of a set-up leaves that to the next one', async (t) => {
+  const { daemon, origin } = await setUpOrigin(t);
+  origin.leader.close();
+  await origin.disk.commit({ state: { setUp: true } });
+  origin.open({ fetch: async () => { throw new TypeError('offline'); } });
+  await origin.until('it asks', ({ phase }) => phase === 'unreachable');
+  const next = await takeOver(t, origin, daemon.port, { isHeld: true, letGo: () => {} }, ({ access }) => access === 'authorised');
+  await next.call('post', { text: 'by the next one' });
+  assert.equal((await next.disk.records()).whole, true);
+});
+
+test('a tab whose storage fails takes the lead from nobody', async (t) => {
+  const { daemon, origin } = await setUpOrigin(t);
+  const next = new Browser(t, daemon.port);
+  next.disk = origin.disk;
+  origin.store.commit = async () => {
+    if (!next.leader) next.open();
+    await next.until('the next one leads', ({ access }) => access === 'authorised');
+    throw new DOMException('broken', 'UnknownError');
+  };
+  await assert.rejects(origin.call('post', { text: 'too late' }), { code: 'interrupted' });
+  assert.equal(origin.lost, 1);
+  assert.equal(next.lost, 0);
+  await next.call('post', { text: 'by the next one' });
+  assert.deepEqual(await next.texts(), ['by the next one']);
 });
 
 test('a core that traps is made anew from what was kept', async (t) => {

@@ -31,6 +31,8 @@ export class Leader {
   #helper;
   #store;
   #node;
+  /** The node that was made last: `#node`, or one that is still being opened. */
+  #made;
   #phase = 'starting';
   #progress = { what: 'load' };
   #error;
@@ -70,12 +72,14 @@ export class Leader {
       this.#store = store;
       let kept;
       try { kept = await store.load(); } catch (error) {
+        if (this.#isClosed) return;
         console.warn(`What this browser kept cannot be read: ${error.message}`);
         this.#store = new MemoryStore();
         kept = await this.#store.load();
       }
       this.#persisted = await this.#environment.isPersisted();
       if (kept.state.has('setUp')) await this.#settleSetUp(kept, await found);
+      if (this.#isClosed) return;
       if (kept.state.has('node')) {
         await this.#openKept(kept);
         this.#compareKey(await found);
@@ -124,11 +128,11 @@ export class Leader {
   /** A set-up that was cut short has succeeded if the node says so, and else was none. */
   async #settleSetUp({ files, state }, first) {
     let found = first;
-    for (let failures = 1; found.error; failures += 1) {
+    for (let failures = 1; found.error && !this.#isClosed; failures += 1) {
       this.#setPhase('unreachable');
       found = await this.#findKeyLater(failures);
-      if (this.#isClosed) return;
     }
+    if (this.#isClosed) return;
     if (found.key === state.get('node').key) {
       await this.#store.commit({ forgets: ['setUp'] });
       state.delete('setUp');
@@ -170,18 +174,20 @@ export class Leader {
   }
 
   #makeNode(state) {
-    return new PageNode({
+    if (this.#isClosed) throw new CallError('interrupted', 'Another tab has taken over.');
+    this.#made = new PageNode({
       module: this.#start.core, store: this.#store, state, url: `${this.#socketOrigin}/hypha`,
-      makeSocket: this.#environment.makeSocket, openStore: this.#environment.openStore,
+      makeSocket: this.#environment.makeSocket,
       on: {
         changed: () => this.#changed(),
         failed: (error) => this.#fail(error),
       },
     });
+    return this.#made;
   }
 
   #adopt(node) {
-    if (this.#isClosed) return node.close();
+    if (this.#isClosed) return;
     this.#node = node;
     this.#key = node.state.get('node').key;
     this.#setPhase('open');
@@ -203,7 +209,7 @@ export class Leader {
       return;
     }
     console.error(error);
-    this.#node?.close();
+    this.#made?.close();
     this.#node = undefined;
     this.#error = describe(error);
     this.#setPhase('failed');
@@ -215,8 +221,8 @@ export class Leader {
     clearTimeout(this.#stateTimer);
     clearTimeout(this.#lookUpTimer);
     this.#wakeLookUp?.();
-    this.#node?.close();
-    this.#node?.store.close();
+    this.#made?.close();
+    this.#made?.store.close();
     this.#store?.close();
   }
 
@@ -443,7 +449,8 @@ export class Leader {
     } catch (error) {
       accepted?.socket.close();
       node.close();
-      await this.#forgetSetUp(node.store).catch((failure) => console.warn(failure));
+      // What a tab that lost the lead has begun is settled by the one that leads now.
+      if (!this.#isClosed) await this.#forgetSetUp(node.store).catch((failure) => console.warn(failure));
       throw error;
     }
     this.#store = node.store;

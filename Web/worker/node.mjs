@@ -19,6 +19,8 @@ export function later(work) {
 const signaturesHeaderBytes = 32;
 const signatureBytes = 64;
 
+const closedError = () => new CallError('interrupted', 'The hypha was closed.');
+
 const isTrap = (error) => error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
 
 /**
@@ -31,7 +33,6 @@ export class PageNode {
   state;
   #module;
   #store;
-  #openStore;
   #on;
   #secrets;
   #core;
@@ -55,15 +56,13 @@ export class PageNode {
   /**
    * @param options.module the core, compiled
    * @param options.store where it is kept
-   * @param options.openStore opens that anew
    * @param options.state the records of it
    * @param options.url of the always-on node's hypha
    * @param options.makeSocket url → WebSocket
    */
-  constructor({ module, store, openStore, state, url, makeSocket, on }) {
+  constructor({ module, store, state, url, makeSocket, on }) {
     this.#module = module;
     this.#store = store;
-    this.#openStore = openStore;
     this.state = new Map(state);
     this.#on = on;
     this.#connection = new Connection(url, makeSocket, {
@@ -90,11 +89,8 @@ export class PageNode {
    * @param options.change to be kept in one with what opening writes
    */
   open(options) {
-    return this.#whileOpening(async () => {
-      const change = await this.#open(options);
-      this.#ticker = setInterval(() => this.#tick(), 1000);
-      await this.commit(change);
-    });
+    this.#ticker = setInterval(() => this.#tick(), 1000);
+    return this.#whileOpening(async () => this.commit(await this.#open(options)));
   }
 
   /** Opens it again as something else, or else leaves it as it is. */
@@ -146,6 +142,10 @@ export class PageNode {
 
   async #load(key, files, options) {
     const core = await Core.instantiate(this.#module);
+    if (this.#isClosed) {
+      wipe(options.secretKey, options.channelKey);
+      throw closedError();
+    }
     for (const [name, bytes] of files) core.load(name, bytes);
     core.open(key, options);
     return core;
@@ -178,7 +178,7 @@ export class PageNode {
     clearInterval(this.#ticker);
     clearTimeout(this.#commitTimer);
     clearTimeout(this.#pumpTimer);
-    for (const { reject } of this.#waiting.splice(0)) reject(new CallError('interrupted', 'The hypha was closed.'));
+    for (const { reject } of this.#waiting.splice(0)) reject(closedError());
     wipe(this.#secrets?.secretKey, this.#secrets?.channelKey);
     this.#core = undefined;
   }
@@ -290,14 +290,17 @@ export class PageNode {
     try {
       return await this.#store.commit(change);
     } catch (error) {
+      // The storage of a node that was closed is closed, too: that is no sign of a full disk.
+      if (this.#isClosed) throw closedError();
       if (error instanceof FencedError || this.#store.isMemory) throw error;
       console.warn(`This browser keeps no more: ${error.message}`);
     }
     // What was kept before stays, and is behind what this writer signs from now on. To remove needs no room.
     const kept = this.#store;
     await kept.commit({ forgets: ['whole'], isOwn: true }).catch((error) => {
+      if (this.#isClosed) throw closedError();
       if (error instanceof FencedError) throw error;
-      return this.#forgetWhole();
+      return this.#forgetWhole(kept);
     });
     // What nobody else has seen yet is better lost than contradicted.
     if (change.isOwn && this.#secrets) this.checkMayWrite();
@@ -307,12 +310,12 @@ export class PageNode {
   }
 
   /** The storage that was open cannot be written to: perhaps it is there no more, and another one can. */
-  async #forgetWhole() {
+  async #forgetWhole(kept) {
     try {
-      const store = await this.#openStore();
-      await store.commit({ forgets: ['whole'], isOwn: true });
-      store.close();
-    } catch {
+      const store = await kept.reopened();
+      await store.commit({ forgets: ['whole'], isOwn: true }).finally(() => store.close());
+    } catch (error) {
+      if (error instanceof FencedError) throw error;
       this.#mayNotWrite = true;
     }
   }
@@ -353,7 +356,7 @@ export class PageNode {
   // Connection
 
   /** @param socket one that is open, to begin with; `received` came on it */
-  connect(socket, received) { this.#connection.start(socket, received); }
+  connect(socket, received) { if (!this.#isClosed) this.#connection.start(socket, received); }
 
   /** Connects now: anew where the other side, which says something every three seconds, was silent while this one slept. */
   wake() {

@@ -80,15 +80,36 @@ const ended = (transaction) => new Promise((resolve, reject) => {
   transaction.onabort = () => reject(transaction.error ?? new DOMException('The transaction was aborted.', 'AbortError'));
 });
 
+function openDatabase(name, indexedDB) {
+  const request = indexedDB.open(name, 1);
+  request.onupgradeneeded = () => {
+    request.result.createObjectStore('pages');
+    request.result.createObjectStore('state');
+  };
+  return answered(request);
+}
+
+async function setEpoch(database, next) {
+  const transaction = database.transaction('state', 'readwrite');
+  const end = ended(transaction);
+  const state = transaction.objectStore('state');
+  const epoch = next(await answered(state.get('epoch')));
+  state.put(epoch, 'epoch');
+  await end;
+  return epoch;
+}
+
 /** In IndexedDB. */
 export class IndexedStore {
   isMemory = false;
   #database;
+  #indexedDB;
   #epoch;
   #sizes = new Map();
 
-  constructor(database, epoch) {
+  constructor(database, indexedDB, epoch) {
     this.#database = database;
+    this.#indexedDB = indexedDB;
     this.#epoch = epoch;
     // Somebody removes the site's data: to hold on would keep that from happening.
     database.onversionchange = () => database.close();
@@ -96,19 +117,16 @@ export class IndexedStore {
 
   /** Opens what is kept under a name, and takes the lead of it. */
   static async open(name, { indexedDB } = globalThis) {
-    const request = indexedDB.open(name, 1);
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore('pages');
-      request.result.createObjectStore('state');
-    };
-    const database = await answered(request);
-    const transaction = database.transaction('state', 'readwrite');
-    const end = ended(transaction);
-    const state = transaction.objectStore('state');
-    const epoch = await answered(state.get('epoch')) + 1 || 1;
-    state.put(epoch, 'epoch');
-    await end;
-    return new IndexedStore(database, epoch);
+    const database = await openDatabase(name, indexedDB);
+    return new IndexedStore(database, indexedDB, await setEpoch(database, (before = 0) => before + 1));
+  }
+
+  /** The same opened once more, with the lead that this one has or had: that takes it from no other tab. */
+  async reopened() {
+    const database = await openDatabase(this.#database.name, this.#indexedDB);
+    // Where all was removed nobody leads.
+    await setEpoch(database, (before = this.#epoch) => before);
+    return new IndexedStore(database, this.#indexedDB, this.#epoch);
   }
 
   /** @returns files by name, and the records of `state` */
