@@ -214,9 +214,9 @@ final class RawClient {
   }
 
   /// Upgrades to WebSocket with a fixed key.
-  func upgrade(_ path: String) async throws -> String {
+  func upgrade(_ path: String, headers: String = "") async throws -> String {
     send(
-      "GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+      "GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\(headers)"
         + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
     return try await readHeader()
   }

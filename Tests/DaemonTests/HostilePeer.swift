@@ -11,10 +11,14 @@ final class HostilePeer {
   let channel: Int
 
   /// Connects, shakes hands, and opens the hypha's feed.
-  init(port: Int, key: PublicKey, id: UInt8) async throws {
+  ///
+  /// - Parameter address: where it says to come from, as a proxy would.
+  init(port: Int, key: PublicKey, id: UInt8, from address: String? = nil) async throws {
     client = try RawClient(port: port)
-    guard try await client.upgrade("/hypha").hasPrefix("HTTP/1.1 101") else {
-      throw HarnessError("the hostile peer is not let in")
+    let headers = address.map { "X-Forwarded-For: \($0)\r\n" } ?? ""
+    let answer = try await client.upgrade("/hypha", headers: headers)
+    guard answer.hasPrefix("HTTP/1.1 101") else {
+      throw HarnessError("the hostile peer is not let in: \(answer)")
     }
     session = Session(
       Session.Configuration(id: [UInt8](repeating: id, count: 32), extensions: [Node.extensionName]))
@@ -46,6 +50,14 @@ final class HostilePeer {
       }
     }
     return messages
+  }
+
+  /// Asks for the first block, and waits for it.
+  func fetch() async throws {
+    say(.request(Message.Request(index: 0)))
+    while true {
+      for message in try await listen() { if case .data = message { return } }
+    }
   }
 
   /// Waits until it is asked for a block.

@@ -8,58 +8,6 @@ import Testing
 
 /// What strangers do to an always-on node, while a good peer goes on syncing with it.
 @Suite("Hostile peers", .fewAtOnce, .timeLimit(.minutes(20))) struct HostilePeerTests {
-  /// An always-on node with an origin that posts to it.
-  private struct Place {
-    let server: TestNode
-    let origin: TestNode
-    let key: PublicKey
-    let pid: pid_t
-
-    init(settings: String = "", http: String = "") async throws {
-      server = try TestNode(settings: settings)
-      try server.configure(http: http)
-      origin = try TestNode()
-      try await server.start()
-      try await origin.start()
-      let client = try origin.client()
-      let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
-      let made = try client.call(
-        NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "laptop"))
-      key = try #require(PublicKey(hex: made.hyphalink.dropFirst("dat://".count)))
-      for number in 0..<20 { _ = try client.call(PostsCreate.self, .init(text: "post \(number)")) }
-      let code = try server.client().call(SetupCodeShow.self, .init()).code
-      _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
-      _ = try client.call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
-      pid = try #require(server.daemon).pid
-    }
-
-    func use() throws -> ProcessUse { try ProcessUse(pid) }
-
-    /// A post that is made now gets there while the attack goes on, over the connection that was there before.
-    func goodPeerSyncs(_ what: String) async throws {
-      let id = try origin.client().call(PostsCreate.self, .init(text: "during \(what)")).id
-      try await eventually(within: 60, "no post during \(what): \(server.log)") {
-        try server.client().call(PostsList.self, .init(limit: 1)).posts.first?.id == id ? true : nil
-      }
-      #expect(
-        try origin.client().call(ConnectionsList.self, Nothing()).connections.first?.state == .connected)
-    }
-
-    func rejected() throws -> [String: UInt64] {
-      var counts: [String: UInt64] = [:]
-      for info in try server.client().call(PeersList.self, Nothing()).rejected ?? [] {
-        counts[info.kind, default: 0] += info.count
-      }
-      return counts
-    }
-
-    func stop() async throws {
-      #expect(server.daemon?.poll() == nil && server.daemon?.pid == pid)
-      try await origin.stop()
-      try await server.stop()
-    }
-  }
-
   /// What a stranger says, and how the connection ends for it: a close code of WebSocket, or not at all.
   private struct Attack: Sendable {
     let name: String

@@ -45,6 +45,9 @@ struct IPAddress: Hashable, Sendable, CustomStringConvertible {
   /// What counts as one address: of IPv4 all of it, of IPv6 the 64 bits that one household has.
   var household: [UInt8] { bytes.count == 4 ? bytes : Array(bytes[..<8]) }
 
+  /// The larger network that may be one customer's, of IPv6 the first 48 bits; `nil` of IPv4, whose addresses are scarce.
+  var network: [UInt8]? { bytes.count == 4 ? nil : Array(bytes[..<6]) }
+
   var description: String {
     var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
     inet_ntop(bytes.count == 4 ? AF_INET : AF_INET6, bytes, &text, socklen_t(text.count))

@@ -1,0 +1,97 @@
+import Glibc
+import Hypercore
+import HyphaControlAPI
+import Testing
+
+@testable import HyphaDaemonCore
+
+/// What strangers do to the built daemon's sockets, from many addresses and below the protocol.
+@Suite("Hostile edge", .fewAtOnce, .timeLimit(.minutes(20))) struct HostileEdgeTests {
+  /// Strangers' addresses are those that they say a proxy saw.
+  private static let proxied = "trusted_proxies = [\"127.0.0.1\"]"
+
+  @Test("A few addresses that shake hands and idle on all connections keep nobody out")
+  func addresses() async throws {
+    let place = try await Place(http: Self.proxied)
+    let (port, key) = (place.server.port, place.key)
+    let good = try await HostilePeer(port: port, key: key, id: 1, from: "192.0.2.1")
+    try await good.fetch()
+    var idlers: [HostilePeer] = []
+    for number in 0..<17 * 16 {
+      // Some are turned away, once the others have all places.
+      let address = "198.51.100.\(number / 16)"
+      if let idler = try? await HostilePeer(port: port, key: key, id: UInt8(number % 250), from: address) {
+        idlers.append(idler)
+      }
+    }
+    #expect(idlers.count > 240)
+    let newcomer = try await HostilePeer(port: port, key: key, id: 2, from: "203.0.113.1")
+    try await newcomer.fetch()
+    for number in 0..<64 {
+      let address = "198.51.100.\(number % 17)"
+      let idler = try? await HostilePeer(port: port, key: key, id: 3, from: address)
+      if let idler { idlers.append(idler) }
+    }
+    try await newcomer.fetch()
+    try await good.fetch()
+    try await place.goodPeerSyncs("idlers from 17 addresses")
+    // Somebody who rents an IPv6 network has as many addresses as he likes, and four times the places of one.
+    var admitted = 0
+    for number in 0..<80 {
+      let address = "2001:db8:0:\(number)::1"
+      if let idler = try? await HostilePeer(port: port, key: key, id: 4, from: address) {
+        idlers.append(idler)
+        admitted += 1
+      }
+    }
+    #expect(admitted == 64)
+    let phone = try TestNode()
+    try await phone.start()
+    _ = try phone.client().call(NodeInitialise.self, .init(hyphalink: "dat://\(key.hex)"))
+    _ = try phone.client().call(ConnectionsAdd.self, .init(url: place.server.url))
+    try await eventually(within: 30, "\(phone.log)") {
+      try phone.client().call(PostsList.self, .init(limit: 1000)).posts.count >= 20 ? true : nil
+    }
+    withExtendedLifetime(idlers) {}
+    try await phone.stop()
+    try await place.stop()
+  }
+
+  @Test("Bytes that come one by one cost the node little more than as many that come together")
+  func tinyPieces() async throws {
+    let place = try await Place(http: Self.proxied)
+    let (port, key) = (place.server.port, place.key)
+    // Who is connected besides, and looked at whenever something is to be sent.
+    var others: [HostilePeer] = []
+    for number in 0..<100 {
+      others.append(
+        try await HostilePeer(port: port, key: key, id: UInt8(number), from: "198.51.100.\(number)"))
+    }
+    let before = try place.use()
+    let strangers = Task {
+      try await withThrowingTaskGroup { group in
+        for id in 0..<2 {
+          group.addTask {
+            let peer = try await HostilePeer(port: port, key: key, id: UInt8(200 + id))
+            peer.client.frame(0x02, [])
+            // Messages of an extension that nobody knows, of 50,000 bytes each, in fragments of one.
+            let message: [UInt8] = [0xD0, 0x86, 0x03, 0x0F, 0x63] + [UInt8](repeating: 0, count: 49_998)
+            let pieces = message.flatMap { [0x00, 0x81, 0, 0, 0, 0, $0] as [UInt8] }
+            for _ in 0..<4 where !peer.client.isEnded { peer.client.send(pieces) }
+            peer.client.frame(0x80, [])
+            try await peer.fetch()
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+    try await place.goodPeerSyncs("bytes that come one by one")
+    try await strangers.value
+    let use = try place.use()
+    let spent = use.cpuSeconds - before.cpuSeconds
+    print("tiny pieces: \(spent) s of processor time, \(use.peakKilobytes) KiB at most")
+    #expect(spent < 20 && use.peakKilobytes < 150 << 10)
+    withExtendedLifetime(others) {}
+    try await place.stop()
+  }
+}
