@@ -33,7 +33,8 @@ struct Mailbox {
   let limits: MailboxLimits
   private(set) var items: [Item] = []
   private(set) var bytes = 0
-  private var next: UInt64 = 0
+  /// The next message's serial.
+  private(set) var end: UInt64 = 0
 
   init(_ limits: MailboxLimits) {
     self.limits = limits
@@ -44,8 +45,8 @@ struct Mailbox {
     let hash = Digest.hash(message)
     guard !items.contains(where: { $0.hash == hash }) else { return false }
     items.append(
-      Item(serial: next, message: message, hash: hash, address: address, arrived: now, peer: peer))
-    next += 1
+      Item(serial: end, message: message, hash: hash, address: address, arrived: now, peer: peer))
+    end += 1
     bytes += message.count
     while items.count > limits.messages || bytes > limits.bytes { evict() }
     return true

@@ -106,11 +106,11 @@ public final class Membership<Storage: RandomAccessStorage> {
 
   /// The next message for a peer, which counts as sent; call it when there is room for it.
   public func nextMessage(for peer: ConnectionID) -> [UInt8]? {
-    guard let known = peers[peer], let item = mailbox.message(from: known.serial, for: peer) else {
-      return nil
-    }
-    peers[peer]?.serial = item.serial + 1
-    return item.message
+    guard let known = peers[peer], known.serial < mailbox.end else { return nil }
+    let item = mailbox.message(from: known.serial, for: peer)
+    // Where there is none, what is there is not looked at again.
+    peers[peer]?.serial = item.map { $0.serial + 1 } ?? mailbox.end
+    return item?.message
   }
 
   /// Takes a message; one that is not in order is dropped and counted.

@@ -486,7 +486,11 @@ public actor Node {
   private func handle(_ event: ReplicationTransport.Event, _ id: ConnectionID) {
     switch event {
     case .bytes(let buffers):
-      for buffer in buffers { receive([UInt8](buffer.readableBytesView), id) }
+      // At once: how small the pieces are is up to who sends them.
+      var bytes: [UInt8] = []
+      bytes.reserveCapacity(buffers.reduce(0) { $0 + $1.readableBytes })
+      for buffer in buffers { bytes.append(contentsOf: buffer.readableBytesView) }
+      receive(bytes, id)
     case .writable: break
     case .closed(let reason):
       guard let peer = peerInfo(id) else { return }

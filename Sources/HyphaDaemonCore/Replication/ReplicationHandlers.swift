@@ -31,6 +31,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var reason: CloseReason?
   /// The peer broke the rules.
   private var isBroken = false
+  /// Small pieces of the stream, until what arrived with them is read.
+  private var pieces = ByteBuffer()
   private var answeringPing = false
   private var unansweredPing: ByteBuffer?
 
@@ -105,6 +107,7 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     // Nothing that follows a violation can be told apart.
     guard !isBroken else { return }
     var input = bytes
+    defer { deliverPieces() }
     do throws(WebSocketViolation) {
       while true {
         if case .deciding(var waiting) = state {
@@ -125,14 +128,26 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
   }
 
+  /// How small the fragments are is up to who sends them: each by itself would cost much more than its bytes.
+  private func deliverPieces() {
+    guard pieces.readableBytes > 0 else { return }
+    transport?.deliver(pieces)
+    pieces = ByteBuffer()
+  }
+
   private func handle(_ event: WebSocketParser.Event, _ context: ChannelHandlerContext)
     throws(WebSocketViolation)
   {
     switch (event, state) {
     case (_, .closed), (.bytes, .closing), (.text, .closing), (.pong, _):
       break
-    case (.bytes(let bytes), .open(let transport)):
-      transport.deliver(bytes)
+    case (.bytes(var bytes), .open(let transport)):
+      if bytes.readableBytes < ReplicationLimits.pieceBytes {
+        pieces.writeBuffer(&bytes)
+      } else {
+        deliverPieces()
+        transport.deliver(bytes)
+      }
     case (.text(let text), .preamble(let take)):
       state = .deciding(ByteBuffer())
       take(.success(text))
@@ -240,14 +255,9 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     payload.writeString(text)
     let channel = context.channel
     context.writeAndFlush(wrapOutboundOut(frame(WebSocketFrame.close, payload, context))).whenComplete { _ in
-      channel.eventLoop.scheduleTask(in: .seconds(ReplicationLimits.closeSeconds)) {
-        channel.close(promise: nil)
-      }
+      channel.close(after: ReplicationLimits.closeSeconds)
     }
-    // For a peer that takes nothing any more.
-    channel.eventLoop.scheduleTask(in: .seconds(ReplicationLimits.lingerSeconds)) {
-      channel.close(promise: nil)
-    }
+    channel.close(after: ReplicationLimits.lingerSeconds)
     let before = state
     state = .closing
     if case .preamble(let take) = before { take(.failure(reason)) }
@@ -262,6 +272,7 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
   private func ended(_ reason: CloseReason) {
     let reason = self.reason ?? reason
+    deliverPieces()
     let before = state
     state = .closed
     if case .preamble(let take) = before { take(.failure(reason)) }
@@ -333,6 +344,7 @@ final class TCPHandler: ChannelDuplexHandler {
       self.reason = reason
       let channel = context.channel
       context.writeAndFlush(wrapOutboundOut(ByteBuffer())).whenComplete { _ in channel.close(promise: nil) }
+      channel.close(after: ReplicationLimits.lingerSeconds)
       promise?.succeed()
     case .bytes(let buffers):
       for buffer in buffers.dropLast() { context.write(wrapOutboundOut(buffer), promise: nil) }
@@ -352,5 +364,12 @@ final class TCPHandler: ChannelDuplexHandler {
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     transport.ended(reason ?? CloseReason(.lost, "The connection broke: \(NetworkError.text(error))"))
     context.close(promise: nil)
+  }
+}
+
+extension Channel {
+  /// Closes it in some seconds, also where the peer takes nothing of what waits any more.
+  fileprivate func close(after seconds: Int64) {
+    eventLoop.scheduleTask(in: .seconds(seconds)) { self.close(promise: nil) }
   }
 }

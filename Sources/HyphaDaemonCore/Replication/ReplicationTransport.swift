@@ -107,6 +107,12 @@ public final class ReplicationTransport: Sendable {
     var outboundBytes = 0
     var flushScheduled = false
     var full = false
+    /// Bytes given to the channel.
+    var given: UInt64 = 0
+    /// It is looked after whether they leave.
+    var isWatched = false
+    /// How many of them had left at the last look; `nil` where none waited since.
+    var leftBefore: Int64?
     /// This side asked for the end; nothing more is sent.
     var closing = false
     var received: UInt64 = 0
@@ -155,10 +161,7 @@ public final class ReplicationTransport: Sendable {
       state.outboundBytes += size
       if state.outboundBytes >= ReplicationLimits.highWaterBytes { state.full = true }
       if let last = state.outbound.last, last.readableBytes + size <= ReplicationLimits.coalescedBytes {
-        // Taken out while it is changed, so that it is changed in place.
-        var last = state.outbound.removeLast()
-        last.writeImmutableBuffer(bytes)
-        state.outbound.append(last)
+        Self.join(bytes, to: &state.outbound)
       } else {
         state.outbound.append(bytes)
       }
@@ -222,7 +225,12 @@ public final class ReplicationTransport: Sendable {
     guard bytes.readableBytes > 0 else { return }
     state.withLock { state in
       guard state.closed == nil else { return }
-      state.inbound.append(bytes)
+      if bytes.readableBytes >= max(ReplicationLimits.pieceBytes, bytes.storageCapacity / 2) {
+        state.inbound.append(bytes)
+      } else {
+        // Copied: a byte would hold all of the buffer that it was read into, and count as one.
+        Self.join(bytes, to: &state.inbound)
+      }
       state.inboundBytes += bytes.readableBytes
       state.received += UInt64(bytes.readableBytes)
       scheduleDelivery(&state)
@@ -249,6 +257,18 @@ public final class ReplicationTransport: Sendable {
   }
 
   // MARK: Moving bytes
+
+  /// Adds a copy of bytes to the last buffer, or to a new one where that would get too large.
+  private static func join(_ bytes: ByteBuffer, to buffers: inout [ByteBuffer]) {
+    var last = ByteBuffer()
+    // Taken out while it is changed, so that it is changed in place.
+    let size = bytes.readableBytes
+    if let before = buffers.last, before.readableBytes + size <= ReplicationLimits.coalescedBytes {
+      last = buffers.removeLast()
+    }
+    last.writeImmutableBuffer(bytes)
+    buffers.append(last)
+  }
 
   private func scheduleDelivery(_ state: inout State) {
     guard !state.deliveryScheduled, let loop = state.loop else { return }
@@ -297,6 +317,7 @@ public final class ReplicationTransport: Sendable {
       let outbound = state.outbound
       state.outbound = []
       state.flushScheduled = false
+      state.given += UInt64(outbound.reduce(0) { $0 + $1.readableBytes })
       return outbound
     }
     guard !outbound.isEmpty else { return }
@@ -307,6 +328,7 @@ public final class ReplicationTransport: Sendable {
         guard state.closed == nil else { return }
         state.sent += UInt64(size)
         state.outboundBytes -= size
+        if state.outboundBytes == 0 { state.leftBefore = nil }
         if state.full && state.outboundBytes <= ReplicationLimits.highWaterBytes / 2 {
           state.full = false
           state.becameWritable = true
@@ -315,6 +337,30 @@ public final class ReplicationTransport: Sendable {
       }
     }
     channel.writeAndFlush(ReplicationOutbound.bytes(outbound), promise: promise)
+    let watches = state.withLock { state in
+      guard !state.isWatched, state.outboundBytes > 0, state.closed == nil else { return false }
+      state.isWatched = true
+      return true
+    }
+    if watches { watchOutput() }
+  }
+
+  /// Looks now and then whether any of the bytes that wait have left, as long as some do. On the channel's loop.
+  private func watchOutput() {
+    channel.eventLoop.scheduleTask(in: .seconds(ReplicationLimits.stallSeconds)) {
+      let buffered = (try? self.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
+      let (goesOn, isStalled) = self.state.withLock { state in
+        let left = Int64(state.given) - Int64(buffered)
+        let isStalled = state.leftBefore.map { left <= $0 } ?? false
+        state.leftBefore = left
+        state.isWatched = state.outboundBytes > 0 && state.closed == nil
+        return (state.isWatched, isStalled)
+      }
+      guard goesOn else { return }
+      guard isStalled else { return self.watchOutput() }
+      self.ended(CloseReason(.timeout, "The other node takes nothing of what is sent to it."))
+      self.channel.close(promise: nil)
+    }
   }
 }
 
@@ -334,7 +380,10 @@ public enum ReplicationLimits {
   public static let highWaterBytes = 2 << 20
   /// Bytes waiting to be sent above which a connection is given up.
   public static let outboundBytes = 64 << 20
-  /// Smaller sends are joined up to this size.
+  /// Pieces of the stream that are at least as large, and at least half of what they were read into, wait as they came; others
+  /// are copied together.
+  static let pieceBytes = 4 << 10
+  /// Small pieces, sent or received, are joined up to this size.
   static let coalescedBytes = 32 << 10
   /// Payload of a WebSocket frame that is taken: the largest message of the protocol, and its header.
   static let frameBytes = (8 << 20) + 1024
@@ -344,6 +393,9 @@ public enum ReplicationLimits {
   static let closeSeconds: Int64 = 2
   /// Seconds for what waits to be sent to leave, once the connection is to end.
   static let lingerSeconds: Int64 = 30
+  /// Seconds between two looks whether any of what waits to be sent has left; where nothing has, the connection is given up. A
+  /// peer that only keeps its connection alive would hold what waits for it for ever.
+  static let stallSeconds: Int64 = 60
   /// Bytes of the text frame that asks to sign up, and of its answer.
   static let preambleBytes = 1024
   /// Seconds for a connection to be made and agreed on, TLS and upgrade included, and for the text frame
