@@ -287,6 +287,67 @@ struct MembershipTests {
         && home.nodes[0].membership.requests(now: home.now).isEmpty)
   }
 
+  @Test("A request outlives a clock that jumps forward and back: it goes out again, and is approved once")
+  func jumps() throws {
+    let home = try Household("odrd")
+    // Two may approve.
+    home.connect(0, 1)
+    let other = try home.ask(1, as: "tablet")
+    try home.settle()
+    _ = try home.approve(other.id, on: 0)
+    try home.settle()
+
+    // Nobody has the request yet when its clock jumps.
+    let own = try home.ask(3, as: "phone")
+    let before = home.now
+    home.now += HyphaLimits.requestLifetime
+    home.nodes[3].membership.tick(now: home.now)
+    #expect(home.state(3) == .expired && home.nodes[3].membership.sealed.messages == 0)
+    home.now = before + 1000
+    home.nodes[3].membership.tick(now: home.now)
+    #expect(home.state(3) == .pending && home.nodes[3].membership.sealed.messages == 1)
+    #expect(code { _ = try home.ask(3, as: "phone") } == .requestPending)
+    home.connect(2, 3)
+    home.connect(2, 0)
+    try home.settle()
+    #expect(home.pending(0).map(\.id) == [own.id] && home.pending(1).isEmpty)
+    home.connect(2, 1)
+    try home.settle()
+    #expect(home.pending(1).map(\.id) == [own.id])
+
+    // Both clocks of those who may approve are ahead for a while; then one does.
+    for place in 0..<2 { _ = home.nodes[place].membership.takeEvents() }
+    let ahead = home.now + HyphaLimits.requestLifetime
+    for place in 0..<2 {
+      let membership = home.nodes[place].membership
+      for _ in 0..<2 { membership.tick(now: ahead) }
+      #expect(membership.takeEvents().count == 1 && membership.requests(now: ahead)[0].state == .expired)
+      for _ in 0..<2 { membership.tick(now: home.now) }
+      #expect(membership.takeEvents() == home.pending(place).map { .requested($0) })
+    }
+    _ = try home.approve(own.id, on: 1)
+    try home.settle()
+    #expect(home.state(3) == .authorised && home.pending(0).isEmpty)
+    #expect(code { _ = try home.approve(own.id, on: 0) } == .requestAnswered)
+
+    // An answer counts that comes while the clock is ahead.
+    let second = try Household("odd")
+    second.connect(0, 1)
+    let tablet = try second.ask(1, as: "tablet")
+    try second.settle()
+    _ = try second.approve(tablet.id, on: 0)
+    second.connect(0, 2)
+    let link = second.connect(1, 2)
+    let phone = try second.ask(2, as: "phone")
+    try second.settle()
+    second.nodes[0].membership.tick(now: ahead)
+    _ = try second.deny(phone.id, on: 1)
+    let denial = try #require(second.nodes[1].membership.nextMessage(for: link))
+    second.nodes[0].membership.receive(denial, from: link + 1, address: "tablet", now: ahead)
+    #expect(second.pending(0).isEmpty)
+    #expect(code { _ = try second.approve(phone.id, on: 0) } == .requestAnswered)
+  }
+
   // MARK: - Hostile messages
 
   private func sign(_ secretKey: [UInt8], _ hash: Hash) throws -> Signature {

@@ -11,11 +11,11 @@ import Hyperdb
 /// Source of the messages: secure-ephemeral-messaging-channel 1.0.0, extension `secure-ephemeral`.
 public final class Membership<Storage: RandomAccessStorage> {
   public enum Event: Equatable, Sendable {
-    /// Another device asks to be let in.
+    /// Another device asks to be let in; again where the clock went back to when its request could be answered.
     case requested(ReceivedRequest)
     /// Another device's request was answered, here or elsewhere, or has expired.
     case answered(ReceivedRequest)
-    /// This device's own request was answered, or has expired.
+    /// This device's own request was answered, or has expired; or can be answered again, where the clock went back.
     case ownAnswered(OwnRequest)
   }
 
@@ -40,8 +40,8 @@ public final class Membership<Storage: RandomAccessStorage> {
   private(set) var mailbox: Mailbox
   private var peers: [ConnectionID: Peer] = [:]
   private var events: [Event] = []
-  /// Requests that may still be answered elsewhere, by id.
-  private var unanswered: Set<RequestID> = []
+  /// Requests that are not answered, expired ones too, since a clock that jumped comes back; and what was last said of each.
+  private var unanswered: [RequestID: ReceivedRequest.State] = [:]
 
   /// Messages dropped since this was made.
   public private(set) var drops = Drops()
@@ -67,7 +67,7 @@ public final class Membership<Storage: RandomAccessStorage> {
     own = decoded.own
     for entry in decoded.entries {
       book.add(entry)
-      if entry.answer == nil { unanswered.insert(entry.request.id) }
+      if entry.answer == nil { unanswered[entry.request.id] = .pending }
     }
     for item in decoded.items {
       _ = mailbox.add(item.message, from: nil, address: item.address, now: item.arrived)
@@ -196,7 +196,7 @@ public final class Membership<Storage: RandomAccessStorage> {
     book.add(entry)
     hasChanged = true
     guard entry.answer == nil else { return }
-    unanswered.insert(request.id)
+    unanswered[request.id] = .pending
     events.append(.requested(received(entry, now: now)))
   }
 
@@ -208,12 +208,12 @@ public final class Membership<Storage: RandomAccessStorage> {
       hasChanged = true
       look(now: now)
     }
-    if unanswered.contains(id) { settle(id, .denied, now: now) }
+    if unanswered[id] != nil { settle(id, .denied, now: now) }
   }
 
   private func settle(_ id: RequestID, _ answer: AuthorisationAnswer.Kind, now: Int64) {
     book.answer(id, answer)
-    unanswered.remove(id)
+    unanswered[id] = nil
     hasChanged = true
     if let entry = book[id] { events.append(.answered(received(entry, now: now))) }
   }
@@ -394,21 +394,26 @@ public final class Membership<Storage: RandomAccessStorage> {
 
   /// Notes which requests were answered or have expired.
   private func look(now: Int64) {
-    for id in unanswered {
+    for (id, told) in unanswered {
       guard let entry = book[id] else {
-        unanswered.remove(id)
+        unanswered[id] = nil
         continue
       }
-      if hasWriter(entry.request.writer) {
+      let request = received(entry, now: now)
+      if (told == .pending || request.state == .pending) && hasWriter(request.writer) {
         settle(id, .authorised, now: now)
-      } else if entry.request.expires <= now {
-        unanswered.remove(id)
-        events.append(.answered(received(entry, now: now)))
+      } else if request.state != told {
+        unanswered[id] = request.state
+        events.append(request.state == .pending ? .requested(request) : .answered(request))
       }
     }
     guard let request = ownRequest(now: now), request.state != own?.told else { return }
     own?.told = request.state
-    if let own { mailbox.remove(own.sealed) }
+    if let own {
+      mailbox.remove(own.sealed)
+      // The clock went back: who did not get it before is to get it now.
+      if request.state == .pending { post(own.sealed, now: now) }
+    }
     hasChanged = true
     events.append(.ownAnswered(request))
   }
