@@ -330,6 +330,19 @@ struct MembershipTests {
     #expect(home.state(3) == .authorised && home.pending(0).isEmpty)
     #expect(code { _ = try home.approve(own.id, on: 0) } == .requestAnswered)
 
+    // One that was made while the clock was ahead can be made anew.
+    let third = try Household("od")
+    let right = third.now
+    third.now += HyphaLimits.requestLifetime
+    let early = try third.ask(1, as: "phone")
+    third.now = right
+    third.connect(0, 1)
+    try third.settle()
+    #expect(third.state(1) == .expired && third.pending(0).isEmpty)
+    let anew = try third.ask(1, as: "phone")
+    try third.settle()
+    #expect(anew.id != early.id && third.pending(0).map(\.id) == [anew.id])
+
     // An answer counts that comes while the clock is ahead.
     let second = try Household("odd")
     second.connect(0, 1)

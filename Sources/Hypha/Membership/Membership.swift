@@ -268,7 +268,9 @@ public final class Membership<Storage: RandomAccessStorage> {
     // Also one that was revoked since: it was let in.
     if hasWriter(own.request.writer) { return state(own, .authorised) }
     if own.isDenied { return state(own, .denied) }
-    return state(own, own.request.expires <= now ? .expired : .pending)
+    // One that was made while the clock was ahead is dropped by all whose clock is right.
+    let isOfUse = own.request.expires > now && own.request.created <= now + HyphaLimits.clockSkew
+    return state(own, isOfUse ? .pending : .expired)
   }
 
   private func state(_ own: Own, _ state: OwnRequest.State) -> OwnRequest {
