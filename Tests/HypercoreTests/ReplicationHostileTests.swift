@@ -247,6 +247,22 @@ struct ReplicationHostileTests {
     #expect(seconds * 1000 < WireLimits.timeOutMilliseconds + 3000)
   }
 
+  @Test("a peer that is there but reads nothing is given up before what it is told takes much memory")
+  func unread() throws {
+    var victim = try Victim(clone(), downloads: false)
+    let peer = try victim.connect()
+    let message = [UInt8](repeating: 1, count: WireLimits.extensionBytes)
+    for _ in 0..<WireLimits.unreadBytes / message.count - 1 {
+      #expect(victim.node.send(extension: "test", message, feed: source.key, on: peer.id))
+    }
+    #expect(victim.node.tick(now: victim.now).isEmpty)
+    #expect(victim.node.send(extension: "test", message, feed: source.key, on: peer.id))
+    let gone = victim.node.tick(now: victim.now)
+    #expect(gone.map(\.0) == [peer.id] && gone.first?.1.code == .tooLarge)
+    _ = victim.node.takeOutput(of: peer.id)
+    #expect(victim.node.tick(now: victim.now).isEmpty)
+  }
+
   @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(1)))
   func farAway() throws {
     var victim = try Victim(clone(), downloads: true)

@@ -60,7 +60,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
       self.isDoubtful = isDoubtful
     }
 
-    var isFull: Bool { session.outputCount + unsent >= WireLimits.outputBytes }
+    /// Bytes that wait to be sent, those included that were taken and have not left.
+    var waitingBytes: Int { session.outputCount + unsent }
+    var isFull: Bool { waitingBytes >= WireLimits.outputBytes }
   }
 
   private static var regionBlocks: UInt64 { 1 << 20 }
@@ -265,6 +267,16 @@ public final class Replicator<Storage: RandomAccessStorage> {
     }
     return false
   }
+
+  /// What waits on a connection: bytes to be sent, and the most questions of the peer about one feed.
+  func backlog(of id: ConnectionID) -> (bytes: Int, questions: Int) {
+    guard let connection = connections[id] else { return (0, 0) }
+    let questions = connection.feeds.values.map { $0.remote.waitingQuestions }
+    return (connection.waitingBytes, questions.max() ?? 0)
+  }
+
+  /// Events that were not taken yet.
+  var waitingEvents: Int { events.count }
 
   private func open(_ shared: SharedFeed<Storage>, on connection: Connection) throws(WireError) {
     let channel = try connection.session.open(shared.feed.key)
@@ -626,6 +638,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
         if let failure = connection.failure { throw failure }
         connection.budget.refill(now: self.now)
         try connection.session.tick(now: now)
+        guard connection.waitingBytes < WireLimits.unreadBytes else {
+          throw WireError(.tooLarge, "over \(WireLimits.unreadBytes) bytes that the peer does not read")
+        }
         for (_, remote) in connection.feeds.values where !remote.requested.isEmpty || remote.probe != nil {
           if self.now >= remote.lastProgress + WireLimits.doubtMilliseconds { remote.isDoubtful = true }
           guard now < remote.lastProgress + WireLimits.requestMilliseconds else {

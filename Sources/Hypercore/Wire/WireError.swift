@@ -79,6 +79,9 @@ public enum WireLimits {
   static let openRequestBytes = 4 << 20
   /// Bytes that wait to be sent, from which on no more requests are answered.
   public static let outputBytes = 1 << 20
+  /// Bytes that wait to be sent, from which on a peer that reads nothing is given up: it is told of new blocks at once, and that
+  /// it is here, however much waits.
+  static let unreadBytes = 16 << 20
   /// Milliseconds without a byte sent after which a keep-alive is sent; without one received, after which the
   /// peer is given up; and with a request open, after which that is.
   public static let keepAliveMilliseconds: UInt64 = 3_000
