@@ -12,13 +12,22 @@ final class Life {
   /// What each device posted.
   private(set) var own: [Int: [PostID: String]] = [:]
   private(set) var deleted: Set<PostID> = []
-  private(set) var approvals: [RequestID: Int] = [:]
+  private(set) var approvals: Set<RequestID> = []
+  /// Who let each writer in.
+  private(set) var admissions: [PublicKey: [Int]] = [:]
   private(set) var denials: Set<RequestID> = []
   private var asked: [Int: RequestID] = [:]
 
   init(_ network: SimulatedNetwork) {
     self.network = network
     random = SeededRandom(network.seed ^ 0xFFFF)
+  }
+
+  /// The origin has a past, of more bytes than one connection may have waiting.
+  func begin() throws {
+    for number in 0..<40 {
+      try post(String(repeating: "·", count: HyphaLimits.postBytes / 2 - number), on: network.nodes[0])
+    }
   }
 
   func act() throws {
@@ -30,15 +39,19 @@ final class Life {
     case 0: try deleteOne(node)
     case 1...4: try answer(node, now)
     default:
-      let text = "\(node.place): \(String(repeating: "·", count: Int.random(in: 1...2000, using: &random)))"
-      let random = self.random.bytes(10)
-      let post = try node.commit(network.wall) { hypha, _ in
-        try hypha.post(text, device: "device \(node.place)", now: now, random: random)
-      }
-      #expect(posted.updateValue(text, forKey: post.id) == nil, "an id was given out twice")
-      own[node.place, default: [:]][post.id] = text
-      network.note(10, node.place)
+      let dots = String(repeating: "·", count: Int.random(in: 1...2000, using: &random))
+      try post("\(node.place): \(dots)", on: node)
     }
+  }
+
+  private func post(_ text: String, on node: SimulatedNode) throws {
+    let (now, random) = (network.wall + node.skew, self.random.bytes(10))
+    let post = try node.commit(network.wall) { hypha, _ in
+      try hypha.post(text, device: "device \(node.place)", now: now, random: random)
+    }
+    #expect(posted.updateValue(text, forKey: post.id) == nil, "an id was given out twice")
+    own[node.place, default: [:]][post.id] = text
+    network.note(10, node.place)
   }
 
   /// A device asks to be let in, once it has asked nobody or was refused.
@@ -48,10 +61,11 @@ final class Life {
     }
     // One that was denied stays out, so that some do.
     if let id = asked[node.place], denials.contains(id) { return }
+    let lifetime = Bool.random(using: &self.random) ? 3_600_000 : HyphaLimits.requestLifetime
     let random = self.random.bytes(40)
     let request = try node.commit(network.wall) { _, membership in
       try membership.request(
-        name: "device \(node.place)", lifetime: HyphaLimits.requestLifetime, now: now, random: random)
+        name: "device \(node.place)", lifetime: lifetime, now: now, random: random)
     }
     asked[node.place] = request.id
     network.note(11, node.place)
@@ -67,6 +81,9 @@ final class Life {
     {
       #expect(own.words == request.words)
     }
+    #expect(
+      try !node.hypha.database.isAuthorized(request.writer),
+      "seed \(network.seed): node \(node.place) is asked about \(device.place), which it knows is let in")
     let (nonce, denies) = (random.bytes(24), Int.random(in: 0..<8, using: &random) == 0)
     try node.commit(network.wall) { _, membership in
       if denies {
@@ -75,7 +92,12 @@ final class Life {
         _ = try membership.approve(request.id, device: "device \(node.place)", now: now, random: nonce)
       }
     }
-    if denies { denials.insert(request.id) } else { approvals[request.id, default: 0] += 1 }
+    if denies {
+      denials.insert(request.id)
+    } else {
+      approvals.insert(request.id)
+      admissions[request.writer, default: []].append(node.place)
+    }
     network.note(12, node.place, denies ? 1 : 0)
   }
 

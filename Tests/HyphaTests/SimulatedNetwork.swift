@@ -16,6 +16,10 @@ final class SimulatedNetwork {
     /// How many kills of a hundred are power cuts.
     var powerCuts = 50
     var partitions = 1
+    /// Ends of connections that read nothing for a while.
+    var stalls = 3
+    /// Clocks that go ahead by hours or days, and come back.
+    var jumps = 2
     /// Milliseconds of delay.
     var delay: ClosedRange<Int64> = 1...400
     /// Milliseconds that clocks are apart.
@@ -32,6 +36,8 @@ final class SimulatedNetwork {
     let ends: [(place: Int, id: ConnectionID)]
     /// On the way to each end, in order.
     var inFlight: [[Packet]] = [[], []]
+    /// Until when each end reads nothing.
+    var stalledUntil: [Int64] = [0, 0]
 
     init(_ ends: [(Int, ConnectionID)]) {
       self.ends = ends
@@ -47,8 +53,6 @@ final class SimulatedNetwork {
   private(set) var nodes: [SimulatedNode] = []
   private(set) var random: SeededRandom
   private(set) var now: Int64 = 0
-  /// Most bytes that were on their way over one connection at once.
-  private(set) var mostInFlight = 0
   /// Grows with everything but signs of life.
   private var activity = 0
   /// A hash of everything that happened.
@@ -61,6 +65,8 @@ final class SimulatedNetwork {
   /// Nodes on the other side of a division, until when.
   private var apart: (places: Set<Int>, until: Int64) = ([], 0)
   private var upAt: [Int: Int64] = [:]
+  /// Nodes whose clock is ahead, until when, and by how much.
+  private var ahead: [Int: (until: Int64, by: Int64)] = [:]
   var weather: Weather?
 
   /// The first is the origin; then servers, connected to each other in a ring; then devices, each to one or two servers.
@@ -111,6 +117,10 @@ final class SimulatedNetwork {
       }
     }
     for wire in wires { try pump(wire) }
+    for node in nodes where node.isUp {
+      let ids = wires.flatMap(\.ends).filter { $0.place == node.place }.map(\.id)
+      try node.checkBounds(on: ids, "seed \(seed), node \(node.place), at \(now)")
+    }
   }
 
   /// No more faults, all nodes up, and time until nothing moves: `false` if that does not come.
@@ -118,6 +128,8 @@ final class SimulatedNetwork {
     weather = nil
     apart = ([], 0)
     for (place, _) in upAt { upAt[place] = now }
+    for (place, _) in ahead { ahead[place]?.until = now }
+    for wire in wires { wire.stalledUntil = [0, 0] }
     var quiet = 0
     let end = now + milliseconds
     while now < end {
@@ -138,6 +150,10 @@ final class SimulatedNetwork {
       try nodes[place].start()
       note(1, place)
     }
+    for (place, jump) in ahead.sorted(by: { $0.key < $1.key }) where jump.until <= now {
+      ahead[place] = nil
+      nodes[place].skew -= jump.by
+    }
     guard let weather else { return }
     func happens(_ outOfThousand: Int) -> Bool { Int.random(in: 0..<1000, using: &random) < outOfThousand }
     if happens(weather.cuts * 4), let wire = wires.randomElement(using: &random) { cut(wire) }
@@ -150,6 +166,19 @@ final class SimulatedNetwork {
         upAt[place] = now + Int64.random(in: 100...5000, using: &random)
         note(2, place)
       }
+    }
+    if happens(weather.stalls * 4), let wire = wires.randomElement(using: &random) {
+      wire.stalledUntil[Int.random(in: 0...1, using: &random)] =
+        now + Int64.random(in: 1000...15_000, using: &random)
+    }
+    if happens(weather.jumps * 4), let place = nodes.indices.randomElement(using: &random),
+      ahead[place] == nil
+    {
+      // Messages in mailboxes, which are kept for seven days, outlive it; some requests do not.
+      let jump = Int64.random(in: 600_000...3 * 86_400_000, using: &random)
+      ahead[place] = (now + Int64.random(in: 1000...10_000, using: &random), jump)
+      nodes[place].skew += jump
+      note(7, place)
     }
     if now >= apart.until, happens(weather.partitions * 4) {
       let places = nodes.indices.filter { _ in Bool.random(using: &random) }
@@ -193,7 +222,8 @@ final class SimulatedNetwork {
 
   private func deliver(_ wire: Wire) throws {
     for side in 0...1 {
-      while let packet = wire.inFlight[side].first, packet.due <= now, wires.contains(where: { $0 === wire })
+      while now >= wire.stalledUntil[side], let packet = wire.inFlight[side].first, packet.due <= now,
+        wires.contains(where: { $0 === wire })
       {
         wire.inFlight[side].removeFirst()
         let end = wire.ends[side]
@@ -210,8 +240,10 @@ final class SimulatedNetwork {
       let other = 1 - side
       while true {
         let unsent = wire.inFlight[other].reduce(0) { $0 + $1.bytes.count }
-        mostInFlight = max(mostInFlight, unsent)
-        guard unsent < Self.bufferBytes else { break }
+        guard unsent < Self.bufferBytes else {
+          try nodes[end.place].setUnsent(unsent, on: end.id)
+          break
+        }
         var bytes = try nodes[end.place].output(end.id, unsent: unsent)[...]
         if bytes.isEmpty { break }
         while !bytes.isEmpty {

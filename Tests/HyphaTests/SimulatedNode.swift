@@ -1,8 +1,8 @@
-import Hypercore
 import Hyperdb
 import TestSupport
 import Testing
 
+@testable import Hypercore
 @testable import Hypha
 
 /// A node of the simulated network: what the daemon's node does with a hypha and its connections, without a socket or a clock,
@@ -23,6 +23,8 @@ final class SimulatedNode {
   }
 
   static let extensionName = "secure-ephemeral"
+  /// Bytes of a post's block, with its proof.
+  private static let largestMessage = HyphaLimits.postBytes + 16 << 10
   private static let channelKey = [UInt8](repeating: 7, count: 32)
 
   let place: Int
@@ -178,6 +180,24 @@ final class SimulatedNode {
       return []
     }
     return replicator.takeOutput(of: id)
+  }
+
+  /// Says that a connection takes no more for now, as the daemon does.
+  func setUnsent(_ bytes: Int, on id: ConnectionID) throws {
+    try replicator.setUnsent(bytes, on: id)
+  }
+
+  /// Expects that no more waits here than is allowed, whatever its peers do.
+  func checkBounds(on connections: [ConnectionID], _ comment: Comment) throws {
+    for id in connections {
+      let (bytes, questions) = replicator.backlog(of: id)
+      #expect(bytes <= WireLimits.outputBytes + Self.largestMessage, comment)
+      #expect(questions <= WireLimits.waitingRequests, comment)
+    }
+    let sealed = membership.sealed
+    #expect(sealed.messages <= MailboxLimits().messages && sealed.bytes <= MailboxLimits().bytes, comment)
+    // What a connection that opens, or a feed that is shared, has told of, until the next bytes come.
+    #expect(try replicator.waitingEvents <= hypha.feeds().count * (connections.count + 1), comment)
   }
 
   /// Makes durable what arrived, and tells of it, as the daemon does ten times a second.
