@@ -85,7 +85,7 @@ let package = Package(
     .testTarget(
       name: "DaemonTests",
       dependencies: [
-        "Hypercore", "HyphaDaemonCore", "HyphaControlAPI",
+        "Hypercore", "HyphaDaemonCore", "HyphaControlAPI", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOEmbedded", package: "swift-nio"),

@@ -46,11 +46,9 @@ import Testing
   private struct Skewed {
     let node: TestNode
 
-    init(_ folder: TemporaryFolder, _ years: Int64 = 0) throws {
+    init(_ library: Preloaded, _ years: Int64 = 0) throws {
       node = try TestNode()
-      node.environment = [
-        "LD_PRELOAD": "\(folder.path)/clock.so", "HYPHA_TEST_CLOCK": "\(node.folder.path)/clock",
-      ]
+      node.environment = ["LD_PRELOAD": library.path, "HYPHA_TEST_CLOCK": "\(node.folder.path)/clock"]
       try set(years)
     }
 
@@ -78,13 +76,8 @@ import Testing
 
   @Test("Posts, replication, restarts and new devices go on")
   func jumps() async throws {
-    let folder = try TemporaryFolder()
-    let source = try folder.write("clock.c", Self.library.utf8)
-    let compiled = try await Running(
-      "/usr/bin/env", ["clang", "-shared", "-fPIC", "-o", "\(folder.path)/clock.so", source]
-    ).end()
-    try #require(compiled.status == 0, "\(compiled.stderr)")
-    let (laptop, phone) = (try Skewed(folder), try Skewed(folder))
+    let library = try await Preloaded(Self.library)
+    let (laptop, phone) = (try Skewed(library), try Skewed(library))
     try await laptop.node.start()
     try await phone.node.start()
     let made = try await laptop.node.ctl(
@@ -131,7 +124,7 @@ import Testing
     #expect(try await laptop.node.ctl("verify").status == 0)
 
     // A device whose clock is a year behind asks in vain: its request expired before it came. Then its clock is set.
-    let tablet = try Skewed(folder, -1)
+    let tablet = try Skewed(library, -1)
     try await tablet.node.start()
     let asked = try await tablet.node.ctl(
       "sign-in", "http://127.0.0.1:\(laptop.node.port)", "--domain", "example.org", "--passphrase-file", "-",

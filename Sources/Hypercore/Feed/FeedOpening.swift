@@ -42,7 +42,8 @@ extension Feed {
         throw FeedError(
           .wrongKey, "another feed, \(Hex.encode(stored)), is stored where \(key.hex) should be")
       }
-      return
+      // Who wrote it may have been stopped before its sync.
+      return try files.key.settle()
     }
     guard try files.tree.byteCount() <= UInt64(SleepHeader.size) else {
       throw FeedError(.damaged, "feed \(key.hex): the key file is missing but the tree file is not")

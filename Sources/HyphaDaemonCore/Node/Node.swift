@@ -138,6 +138,7 @@ public actor Node {
   public func open() throws(NodeError) {
     wipeFreedMemory()
     try files.prepareSecrets()
+    try files.settleNames()
     if let record = try files.readRecord() {
       try finishSignOut(record)
       try files.removeStaging()

@@ -30,7 +30,7 @@ struct ForkEvidence {
 }
 
 extension NodeFiles {
-  private static let forks = "hypha/forks"
+  static let forks = "hypha/forks"
 
   /// Keeps evidence in the place of what is there about the same feed, durably.
   func write(_ evidence: ForkEvidence) throws(NodeError) {

@@ -43,6 +43,15 @@ struct NodeFiles {
     secrets = SecretFiles(folder, credential)
   }
 
+  /// To be called at start, before any file is gone by: makes the names of files durable that an earlier process made or replaced. It may
+  /// have been killed before it had.
+  func settleNames() throws(NodeError) {
+    for name in ["", "hypha", Self.peers, Self.forks, SecretFiles.folderName]
+    where access(folder.path(of: name), F_OK) == 0 {
+      do throws(StorageError) { try folder.sync(folder: name) } catch { throw NodeError(error) }
+    }
+  }
+
   // MARK: - What the node is
 
   /// - Returns: `nil` where the node is not initialised.

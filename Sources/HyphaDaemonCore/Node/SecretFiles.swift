@@ -36,7 +36,7 @@ struct SecretFiles {
   /// No plain secret is as long as this and what follows it, so that none is taken for the other.
   private static let magic = Array("hypha sealed 1\n".utf8)
 
-  private static let folderName = "secrets"
+  static let folderName = "secrets"
 
   private let folder: StateFolder
   /// `nil`: secrets are stored as they are.

@@ -12,8 +12,9 @@ public final class FileStorage: RandomAccessStorage {
   /// The error of an `fdatasync`. The kernel may drop what it could not write and report no error the next
   /// time, so nothing is tried again: each later call fails with this.
   private var failure: StorageError?
-  /// Written to since the last sync.
-  private var dirty = false
+  /// Written to since the last sync; also by the process before, as far as this one can know: it may have been killed before its
+  /// sync, and what it wrote reads as if it were on disk.
+  private var dirty = true
   /// Kept here, because the node is the only one that changes its files.
   private var knownSize: UInt64
 

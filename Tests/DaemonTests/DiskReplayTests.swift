@@ -1,0 +1,283 @@
+import FoundationEssentials
+import Glibc
+import Hypercore
+import HyphaControlAPI
+import TestSupport
+import Testing
+
+/// All that a daemon does to its disk, while it is killed between any two calls and started again; then the same once more on a
+/// file system whose power is cut, and a daemon that has to go on from what that leaves.
+///
+/// `HYPHA_DISK_STATES` says from how many states, `HYPHA_SEED` from which.
+@Suite("A power cut under a daemon", .fewAtOnce, .timeLimit(.minutes(60))) struct DiskReplayTests {
+  private static let states = getenv("HYPHA_DISK_STATES").flatMap { Int(String(cString: $0)) } ?? 24
+  private static let seed = getenv("HYPHA_SEED").flatMap { UInt64(String(cString: $0)) } ?? 1
+
+  /// What a daemon has promised at some moment.
+  private struct Promise {
+    var hyphalink: String?
+    /// Texts of posts.
+    var posts: Set<String> = []
+  }
+
+  private struct Answer: Decodable {
+    struct Result: Decodable {
+      var hyphalink: String?
+      var id: String?
+    }
+    var id: Int
+    var result: Result?
+  }
+
+  /// Posts of a round have its number in the thousands. In even rounds there is one at a time.
+  private static func text(_ request: Int) -> String { "post \(request)" }
+  private static func isAlone(_ request: Int) -> Bool { request / 1000 % 2 == 0 }
+
+  private static var passphrase: Secret {
+    Secret(String(decoding: HyphactlTests.passphrase.dropLast(), as: UTF8.self))
+  }
+
+  /// The answers in what left by a socket.
+  private func answers(_ call: DiskCall) -> [Answer] {
+    guard call.kind == .output, call.bytes.first == UInt8(ascii: "{") else { return [] }
+    return call.bytes.split(separator: UInt8(ascii: "\n")).compactMap {
+      try? JSONDecoder().decode(Answer.self, from: Data($0))
+    }
+  }
+
+  // MARK: - The order of calls
+
+  /// Looks at each call whether what must come before it has.
+  ///
+  /// - Parameter posts: answered at least.
+  private func expectOrder(_ calls: [DiskCall], posts: Int) throws {
+    let disk = ReplayedDisk()
+    var renamed: String?
+    var (answered, marked, replaced) = (0, 0, 0)
+    for call in calls {
+      if call.kind == .output {
+        for answer in answers(call) where answer.id >= 1000 && answer.result?.id != nil {
+          answered += 1
+          guard Self.isAlone(answer.id) else { continue }
+          let late = disk.unsynced.filter { $0.hasPrefix("hypha/source/") && !$0.hasSuffix("/bitfield") }
+          #expect(late.isEmpty, "\(Self.text(answer.id)) was acknowledged before a sync of \(late)")
+          #expect(
+            disk.hasDurableNames("hypha/source"),
+            "\(Self.text(answer.id)) was acknowledged before its folder was synced")
+        }
+        continue
+      }
+      // The first that a process does is to lock the folder: the one before was killed.
+      if let folder = renamed, call.path != "lock" {
+        #expect(call.kind == .synced && call.path == folder, "\(folder) was not synced after a rename")
+      }
+      renamed = nil
+      switch call.kind {
+      case .written(let place) where call.name == "bitfield" && place > 0:
+        marked += 1
+        for name in ["data", "tree", "signatures"] {
+          #expect(
+            !disk.unsynced.contains("\(call.folder)/\(name)"),
+            "the bitfield claims what is not synced in \(name)")
+        }
+      case .renamed:
+        replaced += 1
+        #expect(!disk.unsynced.contains(call.path), "\(call.path) was renamed before it was synced")
+        renamed = call.folder
+      default: break
+      }
+      try disk.apply(call)
+    }
+    #expect(
+      answered >= posts && marked > 10 && replaced > 2,
+      "too little was done: \(answered), \(marked), \(replaced)")
+  }
+
+  // MARK: - Power cuts
+
+  /// Cuts the power at moments of all kinds, has a daemon go on from what that may leave, and looks for what was promised.
+  ///
+  /// - Parameter promised: beside what was answered: after so many calls.
+  private func cutPower(
+    _ calls: [DiskCall], promised: [(calls: Int, posts: Set<String>)] = [], _ random: inout SeededRandom
+  ) async throws {
+    let answered = calls.indices.filter { !answers(calls[$0]).isEmpty }
+    let started = calls.indices.filter { calls[$0].path == "lock" }
+    var moments: [Int: Int] = [:]
+    for state in 0..<Self.states {
+      let moment =
+        switch state % 3 {
+        case 0: answered.randomElement(using: &random) ?? 0
+        case 1: (started.randomElement(using: &random) ?? 0) + Int.random(in: 0..<60, using: &random)
+        default: Int.random(in: calls.indices, using: &random)
+        }
+      moments[min(moment, calls.count - 1), default: 0] += 1
+    }
+    let disk = ReplayedDisk()
+    var promise = Promise()
+    for (place, call) in calls.enumerated() {
+      try disk.apply(call)
+      for answer in answers(call) {
+        if answer.id >= 1000, answer.result?.id != nil { promise.posts.insert(Self.text(answer.id)) }
+        if let link = answer.result?.hyphalink { promise.hyphalink = link }
+      }
+      for told in promised where told.calls == place { promise.posts.formUnion(told.posts) }
+      for _ in 0..<moments[place, default: 0] {
+        let node = try TestNode()
+        try disk.cutPower(into: node.statePath, &random)
+        try await expect(
+          promise, of: node,
+          "seed \(Self.seed), after call \(place) of \(calls.count), \(call.kind) \(call.path)")
+      }
+    }
+  }
+
+  private func expect(_ promise: Promise, of node: TestNode, _ moment: String) async throws {
+    do { try await node.start() } catch {
+      Issue.record("it does not start: \(error); \(moment)")
+      return
+    }
+    let status = try node.client().call(NodeStatus.self, .init())
+    if let link = promise.hyphalink { #expect(status.hyphalink == link, "\(moment)") }
+    guard status.hyphalink != nil else { return }
+    var held = Set(try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text))
+    #expect(held.isSuperset(of: promise.posts), "\(promise.posts.subtracting(held)) are lost: \(moment)")
+    let verified = try await node.ctl("verify")
+    #expect(verified.status == 0, "\(verified): \(moment)")
+    guard status.canPost else { return }
+    _ = try node.client().call(PostsCreate.self, .init(text: "later"))
+    held.insert("later")
+    try await node.kill()
+    try await node.start()
+    #expect(
+      Set(try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text)) == held, "\(moment)")
+  }
+
+  // MARK: - What the daemons do
+
+  /// Calls after which a process is killed for sure, by their letter and the end of the path; the others are random.
+  private static let lastCalls: [(kind: Character, path: String)] = [
+    ("m", "hypha"), ("m", "source"), ("c", "source/bitfield"), ("r", "secrets/writer.new"),
+    ("w", "source/key"),
+    ("w", "source/tree"), ("s", "source/signatures"), ("r", "node.json.new"), ("w", "source/signatures"),
+    ("w", "source/data"), ("w", "source/tree"), ("s", "source/data"), ("s", "source/tree"),
+    ("w", "source/bitfield"),
+    ("c", "data"), ("r", "membership.new"),
+  ]
+
+  /// Says when the process that starts next is killed.
+  private func plan(_ round: Int, of rounds: Int, _ disk: TestDisk, _ random: inout SeededRandom) throws {
+    if round == rounds { return disk.killNoMore() }
+    guard round <= Self.lastCalls.count else {
+      return try disk.kill(after: Int.random(in: 1...120, using: &random))
+    }
+    let (kind, path) = Self.lastCalls[round - 1]
+    try disk.kill(after: Int.random(in: 1...(round < 9 ? 1 : 4), using: &random), kind, path)
+  }
+
+  /// Starts a daemon that may be killed meanwhile.
+  ///
+  /// - Returns: whether it runs.
+  private func start(_ node: TestNode) async throws -> Bool {
+    do { try await node.start() } catch {
+      guard node.daemon?.poll()?.status == -SIGKILL else { throw error }
+      return false
+    }
+    return true
+  }
+
+  /// Posts until it is done, or the daemon is gone.
+  private func post(_ node: TestNode, round: Int, _ count: Int) async {
+    let path = node.socket
+    await Task(executorPreference: BlockingExecutor.shared) {
+      guard let caller = try? RawCaller(path: path) else { return }
+      let window = Self.isAlone(1000 * round) ? 1 : 4
+      for number in 0..<count + window {
+        if number >= window, (try? caller.line()) == nil { return }
+        guard number < count else { continue }
+        let id = 1000 * round + number
+        let text = Self.text(id)
+        let request = #"{"jsonrpc":"2.0","id":\#(id),"method":"posts.create","params":{"text":"\#(text)"}}"#
+        if (try? caller.send(request)) == nil { return }
+      }
+    }.value
+  }
+
+  @Test("A device that posts and lets others in, killed between any two calls")
+  func writer() async throws {
+    var random = SeededRandom(Self.seed)
+    let node = try TestNode()
+    let disk = try await TestDisk(of: node)
+    let rounds = 26
+    var killed = 0
+    for round in 1...rounds {
+      try plan(round, of: rounds, disk, &random)
+      if try await start(node) {
+        if (try? node.client().call(NodeStatus.self, .init()))?.role == .uninitialised {
+          _ = try? node.client().call(
+            NodeInitialise.self,
+            .init(domain: "example.org", passphrase: Self.passphrase, deviceName: "laptop"))
+        }
+        await post(node, round: round, 8)
+        let device = Hex.encode(random.bytes(32))
+        _ = try? node.client().call(DatabaseAuthorize.self, .init(key: device))
+        await post(node, round: round + 100, 8)
+      }
+      if node.daemon?.poll()?.status == -SIGKILL { killed += 1 }
+      try await node.kill()
+    }
+    #expect(killed > 10)
+    let calls = disk.calls
+    try expectOrder(calls, posts: 20)
+    try await cutPower(calls, &random)
+    print(
+      "seed \(Self.seed): killed \(killed) times, \(calls.count) calls, power cut in \(Self.states) states")
+  }
+
+  @Test("A node that keeps what another one writes, killed between any two calls, also while it is claimed")
+  func keeper() async throws {
+    var random = SeededRandom(Self.seed &+ 1)
+    let laptop = try await HyphactlTests.origin()
+    let server = try TestNode()
+    let disk = try await TestDisk(of: server)
+    var promised: [(calls: Int, posts: Set<String>)] = []
+    let rounds = 22
+    var killed = 0
+    for round in 1...rounds {
+      try plan(round, of: rounds, disk, &random)
+      if try await start(server) {
+        try? connect(server, laptop)
+        for number in 0..<4 {
+          var posts: Set<String> = []
+          for part in 0..<3 {
+            posts.insert("\(round) \(number) \(part)")
+            _ = try laptop.client().call(PostsCreate.self, .init(text: "\(round) \(number) \(part)"))
+          }
+          let isTold = try await eventually("the server does not get the posts: \(server.log)") {
+            if server.daemon?.poll() != nil { return false }
+            let peers = try laptop.client().call(PeersList.self, .init()).peers
+            return !peers.isEmpty && peers.allSatisfy(\.synced) ? true : nil
+          }
+          guard isTold else { break }
+          promised.append((disk.calls.count - 1, posts))
+        }
+      }
+      if server.daemon?.poll()?.status == -SIGKILL { killed += 1 }
+      try await server.kill()
+      _ = try? laptop.client().call(ConnectionsRemove.self, .init(url: server.url))
+    }
+    #expect(killed > 10 && promised.count > 10)
+    let calls = disk.calls
+    try expectOrder(calls, posts: 0)
+    try await cutPower(calls, promised: promised, &random)
+    print(
+      "seed \(Self.seed): killed \(killed) times, \(calls.count) calls, power cut in \(Self.states) states")
+  }
+
+  /// Has the server keep the laptop's hypha, if it does not yet, and connects the two.
+  private func connect(_ server: TestNode, _ laptop: TestNode) throws {
+    let isClaimed = try server.client().call(NodeStatus.self, .init()).hyphalink != nil
+    let code = isClaimed ? nil : try server.client().call(SetupCodeShow.self, .init()).code
+    _ = try laptop.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+  }
+}

@@ -1,0 +1,189 @@
+import FoundationEssentials
+import Glibc
+import Hypercore
+import HyphaControlAPI
+import TestSupport
+import Testing
+
+@testable import HyphaDaemonCore
+
+/// The order of the daemon's own writes, syncs and answers. What a process wrote is there for the next one however it ends: only a
+/// disk that waits, fails or loses its power shows what was synced.
+@Suite("What is acknowledged is durable", .fewAtOnce, .timeLimit(.minutes(15))) struct DurabilityTests {
+  private static let blocked = Duration.milliseconds(300)
+
+  private func initialise(_ node: TestNode) throws {
+    _ = try node.client().call(
+      NodeInitialise.self,
+      .init(
+        domain: "example.org",
+        passphrase: Secret(String(decoding: HyphactlTests.passphrase.dropLast(), as: UTF8.self)),
+        deviceName: "laptop"))
+  }
+
+  private func origin() async throws -> (TestNode, TestDisk) {
+    let node = try TestNode()
+    let disk = try await TestDisk(of: node)
+    try await node.start()
+    try initialise(node)
+    return (node, disk)
+  }
+
+  private func post(_ node: TestNode, _ text: String) throws {
+    _ = try node.client().call(PostsCreate.self, .init(text: text))
+  }
+
+  private func texts(_ node: TestNode) throws -> Set<String> {
+    Set(try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text))
+  }
+
+  private func follow(_ node: TestNode) async throws -> TestNode {
+    let reader = try await HyphactlTests.fresh()
+    _ = try reader.client().call(
+      NodeInitialise.self,
+      .init(hyphalink: try node.client().call(NodeStatus.self, .init()).hyphalink))
+    _ = try reader.client().call(ConnectionsAdd.self, .init(url: node.url))
+    return reader
+  }
+
+  /// An always-on node that is a laptop's.
+  private func claim(_ server: TestNode, by laptop: TestNode) throws {
+    let code = try server.client().call(SetupCodeShow.self, .init()).code
+    _ = try laptop.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+  }
+
+  private func isSynced(_ node: TestNode) throws -> Bool {
+    let peers = try node.client().call(PeersList.self, .init()).peers
+    return !peers.isEmpty && peers.allSatisfy(\.synced)
+  }
+
+  /// Whether something waits to be read.
+  private func hasAnswer(_ caller: RawCaller) -> Bool {
+    var byte: UInt8 = 0
+    return recv(caller.descriptor, &byte, 1, CInt(MSG_PEEK) | CInt(MSG_DONTWAIT)) >= 0
+  }
+
+  private func ask(_ caller: RawCaller, toPost text: String, id: Int = 1) throws {
+    try caller.send(#"{"jsonrpc":"2.0","id":\#(id),"method":"posts.create","params":{"text":"\#(text)"}}"#)
+  }
+
+  // MARK: - A disk that waits
+
+  @Test(
+    "A post is neither answered nor shown to others before it is synced",
+    arguments: ["data", "tree", "signatures"])
+  func answerWaits(file: String) async throws {
+    let (laptop, disk) = try await origin()
+    try post(laptop, "before")
+    let reader = try await follow(laptop)
+    try await eventually { try texts(reader) == ["before"] ? true : nil }
+    try disk.block("source/\(file)")
+    let caller = try RawCaller(path: laptop.socket)
+    try ask(caller, toPost: "after")
+    try await eventually("neither sync nor answer") { disk.isBlocked || hasAnswer(caller) ? true : nil }
+    #expect(disk.isBlocked, "answered without a sync of \(file)")
+    try await Task.sleep(for: Self.blocked)
+    #expect(!hasAnswer(caller))
+    #expect(try texts(reader) == ["before"])
+    disk.release()
+    #expect(try caller.line()?.contains("result") == true)
+    try await eventually { try texts(reader) == ["before", "after"] ? true : nil }
+  }
+
+  @Test(
+    "A node that keeps blocks for others says so once they are synced",
+    arguments: ["data", "tree", "signatures"])
+  func announcementWaits(file: String) async throws {
+    let laptop = try await HyphactlTests.origin()
+    try post(laptop, "before")
+    let server = try TestNode()
+    let disk = try await TestDisk(of: server)
+    try await server.start()
+    try claim(server, by: laptop)
+    let reader = try await follow(server)
+    try await eventually { try texts(reader) == ["before"] && isSynced(laptop) ? true : nil }
+    try disk.block("source/\(file)")
+    try post(laptop, "after")
+    try await eventually("the block is not synced") { disk.isBlocked ? true : nil }
+    try await Task.sleep(for: Self.blocked)
+    #expect(try !isSynced(laptop))
+    #expect(try texts(reader) == ["before"])
+    disk.release()
+    try await eventually { try texts(reader) == ["before", "after"] && isSynced(laptop) ? true : nil }
+  }
+
+  // MARK: - A disk that fails
+
+  @Test(
+    "After a sync that failed nothing goes out, and the next start has all",
+    arguments: ["data", "tree", "signatures"])
+  func syncFails(file: String) async throws {
+    let (laptop, disk) = try await origin()
+    try post(laptop, "before")
+    let status = try laptop.client().call(NodeStatus.self, .init())
+    let length = try #require(status.feeds.first).length
+    let link = try #require(status.hyphalink)
+    let key = try #require(PublicKey(hex: link.dropFirst("dat://".count)))
+    let peer = try await HostilePeer(port: laptop.port, key: key, id: 1)
+    peer.say(.want(.init(start: 0, length: 8192)))
+    while true {
+      let said = try await peer.listen().contains {
+        if case .have(let have) = $0 { have.bitfield != nil } else { false }
+      }
+      if said { break }
+    }
+    try disk.block("source/\(file)")
+    try disk.fail("source/\(file)")
+    let caller = try RawCaller(path: laptop.socket)
+    try ask(caller, toPost: "after")
+    try await eventually("no sync comes") { disk.isBlocked ? true : nil }
+    // What arrives meanwhile is dealt with after the failure.
+    peer.say(.request(.init(index: length)), .want(.init(start: 0, length: 8192)))
+    try await Task.sleep(for: Self.blocked)
+    disk.release()
+    let ended = try await #require(laptop.daemon).end()
+    #expect(disk.hasFailed)
+    #expect(ended.status == EX_IOERR, "\(ended)")
+    #expect(try caller.line()?.contains("\"result\"") != true)
+    while let messages = try? await peer.listen() {
+      for message in messages {
+        switch message {
+        case .data(let data): #expect(data.index < length)
+        case .have(let have) where have.bitfield == nil: #expect(have.start < length)
+        case .have(let have):
+          let bits = try RunLengthBitfield.decode(try #require(have.bitfield), limit: 1024)
+          #expect(bits.count <= Int(length / 8) || bits[Int(length / 8)] & 128 >> UInt8(length & 7) == 0)
+        default: break
+        }
+      }
+    }
+    try await laptop.start()
+    #expect(try texts(laptop).contains("before"))
+    try post(laptop, "later")
+    #expect(try texts(laptop).isSuperset(of: ["before", "later"]))
+  }
+
+  // MARK: - A disk that does less than it was asked
+
+  @Test("Reads and writes that are cut short or interrupted are finished")
+  func shortCalls() async throws {
+    let (laptop, disk) = try await origin()
+    try disk.shorten()
+    let reader = try await follow(laptop)
+    var all: Set<String> = []
+    for round in 0..<3 {
+      for number in 0..<20 {
+        let text = "\(round) \(number) " + String(repeating: "x", count: 100 * number)
+        try post(laptop, text)
+        all.insert(text)
+      }
+      #expect(try texts(laptop) == all)
+      try await eventually { try texts(reader) == all ? true : nil }
+      try await laptop.kill()
+      try await laptop.start()
+    }
+    #expect(try texts(laptop) == all)
+    #expect(try await laptop.ctl("verify").status == 0)
+    #expect(try await laptop.stop()?.status == 0)
+  }
+}
