@@ -126,6 +126,30 @@ import Testing
     await edge?.server.stop()
   }
 
+  @Test func aConnectionThatIsRemovedWhileItIsTakenOverIsClosed() async throws {
+    let edge = try await Edge()
+    let url = try edge.url()
+    let node = EchoNode(Edge.group)
+    let connections = OutgoingConnections(
+      connector: ReplicationConnector(group: Edge.group), delegate: node, logger: logger)
+    // Removed, and added again, just as the first is taken over.
+    node.state.withLock {
+      $0.beforeAttach = {
+        node.state.withLock { $0.beforeAttach = nil }
+        #expect(await connections.remove(url))
+        await connections.add(url)
+      }
+    }
+    await connections.add(url)
+    try await eventually(within: 60, "the first stays open") { edge.node.closed.count == 1 ? true : nil }
+    try await eventually(within: 60, "the second is not open") {
+      await connections.statuses.first?.state == .connected ? true : nil
+    }
+    #expect(node.transports.count == 2)
+    await connections.stop()
+    await edge.server.stop()
+  }
+
   @Test func aPeerThatTakesNothingDoesNotKeepItFromStopping() async throws {
     let edge = try await Edge()
     // The other end leaves the connection alone, and reads no more than fits its buffers.

@@ -23,6 +23,8 @@ final class EchoNode: EdgeDelegate {
     var closed: [CloseReason] = []
     /// Leave connections alone: neither start nor close them.
     var idle = false
+    /// Called before a connection is taken over.
+    var beforeAttach: (@Sendable () async -> Void)?
   }
 
   let state = Mutex(State())
@@ -47,6 +49,7 @@ final class EchoNode: EdgeDelegate {
   }
 
   func attach(_ transport: ReplicationTransport) async {
+    await state.withLock { $0.beforeAttach }?()
     let idle = state.withLock { state in
       state.transports.append(transport)
       return state.idle

@@ -461,6 +461,8 @@ public actor Node {
     let id = nextConnection
     nextConnection += 1
     connections[id] = Attached(transport: transport, since: Self.now())
+    // Its end is told of, too, where it is refused.
+    transport.start(on: loop) { event in self.assumeIsolated { $0.handle(event, id) } }
     do throws(WireError) {
       try replicator.connect(
         id,
@@ -471,7 +473,6 @@ public actor Node {
     } catch {
       return end(id, CloseReason(.refused, error.context))
     }
-    transport.start(on: loop) { event in self.assumeIsolated { $0.handle(event, id) } }
     recordEvent(.peerConnected) { $0.peer = peerInfo(id) }
     pump()
   }

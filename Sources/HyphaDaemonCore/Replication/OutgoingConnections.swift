@@ -126,6 +126,8 @@ public actor OutgoingConnections {
           let made = try await connector.connect(to: url)
           guard !Task.isCancelled else { return made.close(CloseReason(.normal, "No longer wanted.")) }
           await delegate.attach(made)
+          // It may have been removed, and even added again, meanwhile: then it is nobody's to close.
+          guard !Task.isCancelled else { return made.close(CloseReason(.normal, "No longer wanted.")) }
           transport = made
         }
         if let open = transport {
