@@ -45,21 +45,8 @@ wasm: ## Compile the core for web pages into .build/wasm/hypha.wasm.
 run: build ## Start a node in the foreground, its state in .run/. A second one: make run NODE=two PORT=8081
 	@scripts/run
 
-# The tests start the programs that the same build made; those that do come by themselves, since the others keep all
-# processors busy. Browsers do not: the fuzz targets are built meanwhile. `swift test` is last: its last line is the count.
 test: setup lint check web ## Build, check and test everything.
-	@scripts/setup test
-	$(SWIFT) build --build-tests
-	@scripts/fuzz 0 & fuzz=$$!; \
-	node --test Tests/Web/*.test.mjs && $(PYTHON) -m unittest discover -s Tests/Browser -t Tests/Browser || \
-	{ kill $$fuzz; exit 1; }; wait $$fuzz
-	@scripts/reproduce
-	@scripts/fuzz 4
-	@Tests/System/run
-	$(PYTHON) Tests/WebSocket/conformance.py .build/debug/websocket-echo
-	SWIFT_DETERMINISTIC_HASHING=1 $(SWIFT) test --skip-build --filter 'NetworkTests|HyphaPowerCutTests'
-	$(SWIFT) test --skip-build --skip 'DaemonTests|NetworkTests|HyphaPowerCutTests'
-	$(SWIFT) test --skip-build --filter DaemonTests
+	@scripts/test
 
 fuzz: setup ## Give every decoder bytes that are made up, FUZZ=60 seconds each. Some of them: make fuzz TARGETS="http rpc"
 	@scripts/fuzz $(FUZZ) $(TARGETS)
