@@ -226,15 +226,16 @@ export class Core {
   committed(now = Date.now()) { this.call(methods.committed, new Writer().number(now)); }
 
   /**
-   * @returns `isBehind`: the own writer must not write yet. `isCurrent`: all that a connected node said it has is here.
+   * @returns `isBehind`: the own writer must not write yet. `isForked`: it signed two versions of its feed, and must not write
+   *   any more. `isCurrent`: all that a connected node said it has is here.
    *   `keptBy`: connected nodes that have everything that this one wrote. `lengths`: blocks that count, by writer.
    */
   status() {
     const reader = this.call(methods.status);
     return {
-      canPost: reader.flag(), isBehind: reader.flag(), isRevoked: reader.flag(), isCurrent: reader.flag(),
-      needsCommit: reader.flag(), keptBy: reader.count(), heldBlocks: reader.number(), knownBlocks: reader.number(),
-      ownLength: reader.number(), ownKey: reader.data(),
+      canPost: reader.flag(), isBehind: reader.flag(), isRevoked: reader.flag(), isForked: reader.flag(),
+      isCurrent: reader.flag(), needsCommit: reader.flag(), keptBy: reader.count(), heldBlocks: reader.number(),
+      knownBlocks: reader.number(), ownLength: reader.number(), ownKey: reader.data(),
       lengths: reader.list(() => ({ writer: reader.data(), length: reader.number() })),
     };
   }

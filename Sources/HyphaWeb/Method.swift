@@ -245,6 +245,7 @@ extension ResponseWriter {
     append(status.canPost)
     append(status.isBehind)
     append(status.isRevoked)
+    append(status.isForked)
     append(status.isCurrent)
     append(status.needsCommit)
     append(count: status.keptBy)

@@ -31,6 +31,8 @@ final class WebNode {
     /// What this writer wrote is not all here: it must not write.
     var isBehind = false
     var isRevoked = false
+    /// This writer signed two versions of its feed: it must not write any more.
+    var isForked = false
     /// A peer has said what it holds, and all of that is here.
     var isCurrent = false
     var needsCommit = false
@@ -108,6 +110,7 @@ final class WebNode {
     membershipStorage = JournaledStorage(Self.membershipFile, requests ?? [], journal)
     membership = Membership(hypha, channelKey: channelKey, state: requests)
     notedLength = own?.length ?? 0
+    for evidence in try ForkFiles.read(files) { hypha.freeze(evidence.key, at: evidence.common) }
     try share()
   }
 
@@ -258,13 +261,21 @@ final class WebNode {
       case .extension(let id, let key, let name, let payload):
         guard key == hypha.source.key, name == Self.extensionName else { continue }
         membership.receive(payload, from: id, address: "", now: now)
-      case .forked(let key, _, let common): hypha.freeze(key, at: common)
+      case .forked(let key, let fork, let common): take(ForkEvidence(key: key, fork: fork, common: common))
       case .unknownFeed, .finished: break
       }
     }
     notedLength = local?.length ?? 0
     noteEvents()
     if let failure { throw WebError(failure) }
+  }
+
+  /// Freezes a feed where a peer has shown that its two versions part, and has the evidence kept.
+  private func take(_ evidence: ForkEvidence) {
+    guard evidence.common < hypha.frozen(evidence.key) ?? .max else { return }
+    hypha.freeze(evidence.key, at: evidence.common)
+    ForkFiles.write(evidence, to: journal)
+    hasChanges = true
   }
 
   /// What is to be sent on a connection; call it until there is nothing.
@@ -318,6 +329,7 @@ final class WebNode {
       }
       if let local {
         status.isRevoked = try hypha.isRevoked(local.key)
+        status.isForked = hypha.frozen(local.key) != nil
         status.keptBy = replicator.fullyHeldBy(local.key)
         status.ownKey = local.key
         status.ownLength = local.length

@@ -16,6 +16,33 @@ POSTS = (
     'A walk along the river: the first swallows are here, and somebody has painted the bench green.',
 )
 
+# Puts what one database has in the place of what another has. Who had that open may not write there any more.
+COPY_STORES = '''
+const [from, to, done] = arguments;
+const result = (request) => new Promise((resolve, reject) => {
+  request.onsuccess = () => resolve(request.result);
+  request.onerror = () => reject(request.error);
+});
+const open = (name) => {
+  const request = indexedDB.open(name, 1);
+  request.onupgradeneeded = () => ['pages', 'state'].forEach((store) => request.result.createObjectStore(store));
+  return result(request);
+};
+(async () => {
+  const [source, target] = [await open(from), await open(to)];
+  for (const name of ['pages', 'state']) {
+    const kept = source.transaction(name).objectStore(name);
+    const [keys, values] = await Promise.all([result(kept.getAllKeys()), result(kept.getAll())]);
+    const store = target.transaction(name, 'readwrite').objectStore(name);
+    store.clear();
+    keys.forEach((key, place) => store.put(values[place], key));
+    await result(store.delete('epoch'));
+  }
+  source.close();
+  target.close();
+})().then(() => done(), (error) => done(String(error)));
+'''
+
 
 def views(new_node, new_page, folder):
     """Yields the name of each state, and the page that is in it; then goes on from there.
@@ -33,6 +60,7 @@ def views(new_node, new_page, folder):
     yield 'reader', device
     yield from letting_in(origin, device, passphrase)
     yield from devices(origin, device)
+    yield from forking(server, origin, device, passphrase)
     yield from locking(origin)
     yield from going_offline(server, origin, device)
     yield from another_build(server, origin, folder)
@@ -121,6 +149,35 @@ def devices(origin, device):
     until('the device sees it', lambda: device.shown('#standing') and device.shown('#draft') is None)
     yield 'devices-revoked', origin
     yield 'revoked', device
+
+
+def forking(server, origin, device, passphrase):
+    """The device, let in anew, posts; then its storage is set back, and it posts again before it can hear of that."""
+    device.click('#standing a')
+    device.sign_in(passphrase, 'phone again')
+    device.own_words()
+    origin.answer('phone again', 'approve')
+    device.wait_authorised()
+    device.compose('in both versions')
+    copy_stores(device, 'location.hostname', '"copy"')
+    for text in ('in the first version', 'in the first version, too'):
+        device.compose(text)
+        until('the server has it', lambda: server.texts()[0] == text)
+    server.stop()
+    device.wait_network('offline')
+    copy_stores(device, '"copy"', 'location.hostname')
+    device.reload().wait_text('in both versions')
+    device.compose('in the second version')
+    server.start()
+    device.wait_view('forked', seconds=60)
+    yield 'forked', device
+    device.click('#sign-in-again')
+    device.wait_view('sign-in')
+
+
+def copy_stores(page, source, target):
+    failure = page.driver.execute_async_script(COPY_STORES.replace('= arguments', f'= [{source}, {target}, arguments[0]]'))
+    assert failure is None, failure
 
 
 def locking(page):

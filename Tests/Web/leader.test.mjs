@@ -210,6 +210,9 @@ test('a device asks, is let in, is locked and unlocked, revoked and signed out',
   await origin.call('revoke', { writer });
   await phone.until('it is revoked', ({ access, devices }) => access === 'revoked' && devices[1].name === 'old phone');
   await assert.rejects(phone.call('post', { text: 'no longer' }), { code: 'revoked' });
+  await phone.call('signIn', { passphrase, deviceName: 'phone again' });
+  assert.equal(phone.state.access, 'waiting');
+  assert.notEqual(phone.state.ownKey, writer);
   await phone.call('signOut');
   assert.equal(phone.state.access, 'reader');
   assert.deepEqual(Object.keys(await phone.disk.records()), ['node']);
@@ -281,6 +284,58 @@ test('a device that lost its request before it was let in asks anew', async (t) 
   await phone.until('it is let in', ({ access }) => access === 'authorised');
   await phone.call('post', { text: 'from the phone' });
   await phone.until('the node has it', ({ unkept }) => !unkept);
+});
+
+test('a device whose feed was signed in two versions says so for good, and signs in with a new one', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t);
+  const phone = new Browser(t, daemon.port);
+  phone.open();
+  await phone.until('it reads', ({ network }) => network === 'live');
+  await phone.call('signIn', { passphrase, deviceName: 'phone' });
+  await origin.until('the request is there', ({ requests }) => requests.length === 1);
+  await origin.call('approve', { id: origin.state.requests[0].id });
+  await phone.until('it is let in', ({ access }) => access === 'authorised');
+  await phone.call('post', { text: 'in both' });
+  await phone.until('the node has it', ({ unkept }) => !unkept);
+  const copy = new Browser(t, daemon.port);
+  copy.disk = new Disk(await phone.disk.load());
+  for (const text of ['in the original', 'and more']) await phone.call('post', { text });
+  await phone.until('the node has it', ({ unkept }) => !unkept);
+  phone.leader.close();
+
+  await daemon.stop();
+  copy.open();
+  await copy.until('it does not know yet', ({ access }) => access === 'authorised');
+  await copy.call('post', { text: 'in the copy' });
+  await daemon.start();
+  await copy.call('retry');
+  await copy.until('it knows', ({ access }) => access === 'forked');
+  await assert.rejects(copy.call('post', { text: 'no longer' }), { code: 'forked' });
+  assert.equal(copy.states.some(({ access }) => access === 'waiting'), false);
+  const name = `forks/${copy.state.ownKey}`;
+  await until('it is kept', async () => (await copy.disk.load()).files.has(name));
+  await daemon.stop();
+  copy.open();
+  await copy.until('it still knows', ({ access }) => access === 'forked');
+
+  // Also where its feeds are lost, and fetched anew.
+  copy.leader.close();
+  await copy.disk.commit({ drops: [`${copy.state.key}/`, `${copy.state.ownKey}/`] });
+  copy.open();
+  await copy.until('it still knows', ({ access }) => access === 'forked');
+  await daemon.start();
+  await copy.call('retry');
+  await copy.until('it has the feeds', ({ network }) => network === 'live');
+  assert.equal(copy.state.access, 'forked');
+  const writer = copy.state.ownKey;
+  await copy.call('signIn', { passphrase, deviceName: 'phone again' });
+  assert.equal(copy.state.access, 'waiting');
+  await origin.until('the request is there', ({ requests }) => requests.length === 1);
+  await origin.call('approve', { id: origin.state.requests[0].id });
+  await copy.until('it is let in', ({ access }) => access === 'authorised');
+  await copy.call('post', { text: 'with a new feed' });
+  await until('the origin sees it', async () => (await origin.texts())[0] === 'with a new feed');
+  assert.notEqual(copy.state.ownKey, writer);
 });
 
 test('where nothing can be stored any more it goes on in memory, and is behind after a reload', async (t) => {

@@ -200,6 +200,63 @@ test('a request that was made during a commit goes out only with the next one', 
   assert.equal(relay(), 1);
 });
 
+test('a writer that is shown another version of its feed writes no more, also after a reload, and was let in all the same', async () => {
+  const a = await origin();
+  const relay = await device(a.key, { secretKey: undefined, channelKey: undefined });
+  const b = await device(a.key);
+  b.core.request('phone');
+  b.kept.commit(b.core);
+  connect(a, b, 1);
+  a.core.approve('phone', 'laptop');
+  exchange(a, b, 1);
+  b.core.post('in both', 'phone');
+  exchange(a, b, 1);
+  const copy = { core: await newCore(), kept: new Kept(), writer: b.writer };
+  copy.kept.files = new Map(b.kept.files);
+  copy.kept.loadInto(copy.core);
+  copy.core.open(a.key, { secretKey: b.writer.secretKey, channelKey });
+  copy.core.post('in the copy', 'phone');
+  copy.kept.commit(copy.core);
+  for (const text of ['in the original', 'and more']) b.core.post(text, 'phone');
+  exchange(a, b, 1);
+  connect(a, relay, 2);
+  // What comes does not verify; when the node comes again, it is asked for proof.
+  assert.throws(() => connect(copy, relay, 3), { code: 'peer' });
+  for (const side of [copy, relay]) side.core.disconnect(3);
+  assert.equal(copy.core.status().isForked, false);
+  copy.core.tick();
+  copy.core.events();
+  connect(copy, relay, 4);
+  assert.equal(copy.core.status().isForked, true);
+  assert.throws(() => copy.core.post('no longer', 'phone'), { code: 'forked' });
+  assert.deepEqual(texts(copy.core), ['in both']);
+  copy.core.tick();
+  assert.equal(copy.core.ownRequest().state, 'authorised');
+  assert.deepEqual(copy.core.events().filter((event) => event === 'ownAnswered'), []);
+
+  const secrets = { secretKey: copy.writer.secretKey, channelKey };
+  const again = await newCore();
+  copy.kept.loadInto(again);
+  again.open(a.key, secrets);
+  assert.equal(again.status().isForked, true);
+  assert.throws(() => again.post('no longer', 'phone'), { code: 'forked' });
+  assert.deepEqual(texts(again), ['in both']);
+  // Others’ nodes that know of it read no further either.
+  const reader = await newCore();
+  copy.kept.loadInto(reader);
+  reader.open(a.key);
+  assert.deepEqual(texts(reader), ['in both']);
+
+  const name = `forks/${toHex(copy.writer.publicKey)}`;
+  const evidence = copy.kept.files.get(name);
+  for (const damaged of [evidence.slice(0, -1), evidence.map((byte, place) => place === 100 ? byte ^ 1 : byte), new Uint8Array()]) {
+    copy.kept.files.set(name, damaged);
+    const refused = await newCore();
+    copy.kept.loadInto(refused);
+    assert.throws(() => refused.open(a.key, secrets), { code: 'damaged' });
+  }
+});
+
 test('what a peer sends that is no replication ends the connection and nothing else', async () => {
   const { core } = await origin();
   core.connect(1);

@@ -54,6 +54,9 @@ const views = {
   'sign-in': () => new SignInView(link, false),
   unlock: () => new SignInView(link, true),
   waiting: () => new WaitingView(link),
+  forked: simple('view-forked', (node) => {
+    node.querySelector('#sign-in-again').addEventListener('click', () => { location.hash = '#sign-in'; });
+  }),
   devices: () => new DevicesView(link),
 };
 
@@ -61,9 +64,10 @@ const views = {
 function wanted() {
   const { phase, access } = state;
   if (phase !== 'open') return phase;
-  if (location.hash === '#sign-in' && ['reader', 'revoked'].includes(access)) return 'sign-in';
+  if (location.hash === '#sign-in' && ['reader', 'revoked', 'forked'].includes(access)) return 'sign-in';
   if (location.hash === '#unlock' && access === 'locked') return 'unlock';
   if (location.hash === '#devices' && access === 'authorised') return 'devices';
+  if (access === 'forked' && location.hash !== '#read') return 'forked';
   if (['waiting', 'denied', 'expired'].includes(access) && location.hash !== '#read') return 'waiting';
   return 'stream';
 }

@@ -125,8 +125,9 @@ export function showStanding({ access, network, unkept, phase }) {
       : access === 'revoked' ? ['This device was revoked: it can only read. ', link('Sign in again', '#sign-in')]
         : access === 'behind' ? ['This device fetches what it wrote before. It can post as soon as all of that is here.']
           : access === 'waiting' && location.hash === '#read' ? ['This device waits to be let in. ', link('Show the words', '#')]
-            : unkept && network === 'offline' ? ['What you wrote is kept on this device, and goes out when the node can be reached.']
-              : [];
+            : access === 'forked' && location.hash === '#read' ? ['This device can only read. ', link('What happened', '#')]
+              : unkept && network === 'offline' ? ['What you wrote is kept on this device, and goes out when the node can be reached.']
+                : [];
   const text = parts.map((part) => part.textContent ?? part).join('');
   if (banner.textContent !== text) banner.replaceChildren(...parts);
   banner.hidden = parts.length === 0;

@@ -469,7 +469,11 @@ export class Leader {
   async #signIn({ passphrase, deviceName, asOrigin = false }) {
     const node = await this.#ready();
     const before = node.state.get('node');
-    if (before.role !== 'reader') throw new CallError('alreadySignedIn', 'This browser has signed in already: sign out first.');
+    const { isRevoked, isForked } = node.use((core) => core.status());
+    // Who may never write again with the keys that are here gets others.
+    if (before.role !== 'reader' && !isRevoked && !isForked) {
+      throw new CallError('alreadySignedIn', 'This browser has signed in already: sign out first.');
+    }
     const name = pageText(deviceName, 'deviceName');
     const { publicKey, secretKey, channelKey, atRestKey } = await this.#derive(passphrase);
     if (toHex(publicKey) !== before.key) {
@@ -477,6 +481,7 @@ export class Leader {
       throw new CallError('wrongPassphrase', `That is not the passphrase of this hypha, or it was made with another domain `
         + `than ${this.#start.host}.`);
     }
+    await this.#signOut();
     const writer = asOrigin ? { publicKey, secretKey } : (await this.#helping()).newWriter();
     if (!asOrigin) wipe(secretKey);
     const secrets = { secretKey: writer.secretKey, channelKey };

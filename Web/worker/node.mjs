@@ -123,8 +123,11 @@ export class PageNode {
     } catch (error) {
       if (isNew || !this.#mayDrop(error, files)) throw error;
       console.warn(`What this browser kept of the hypha cannot be opened, and is fetched anew: ${error.message}`);
-      kept = { ...change, drops: [''], forgets: [...change.forgets ?? [], 'whole'] };
-      core = await this.#load(key, new Map(), { ...options, state: secrets ? 'behind' : 'kept' });
+      // That a feed was signed in two versions may be known here alone.
+      const forks = new Map([...files].filter(([name]) => name.startsWith('forks/')));
+      const drops = [...change.drops ?? [], ...[...files.keys()].filter((name) => !forks.has(name))];
+      kept = { ...change, drops, forgets: [...change.forgets ?? [], 'whole'] };
+      core = await this.#load(key, forks, { ...options, state: secrets ? 'behind' : 'kept' });
     }
     prepare(core);
     this.#secrets = secrets;
@@ -132,9 +135,9 @@ export class PageNode {
     return kept;
   }
 
-  /** Whether files that cannot be opened are of no use: they are damaged, or all of it is on other nodes. */
+  /** Whether files that cannot be opened are of no use: they do not hold together, or all of it is on other nodes. */
   #mayDrop(error, files) {
-    if (error.name === 'CoreError') return true;
+    if (error.name === 'CoreError') return error.code !== 'damaged';
     const { writer } = this.state.get('node') ?? {};
     const ownLength = ((files.get(`${writer}/signatures`)?.length ?? 0) - signaturesHeaderBytes) / signatureBytes;
     return isTrap(error) && ownLength <= (this.state.get('heldElsewhere') ?? 0);

@@ -10,6 +10,7 @@ export const pageRequest = ({ id, name, words, created, expires, state }) => ({ 
 function accessOf(role, status, ownRequest, isLocked) {
   if (role === 'reader') return 'reader';
   if (isLocked) return 'locked';
+  if (status.isForked) return 'forked';
   if (status.isRevoked) return 'revoked';
   if (status.isBehind) return 'behind';
   if (status.canPost) return 'authorised';

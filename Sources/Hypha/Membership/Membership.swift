@@ -423,6 +423,7 @@ public final class Membership<Storage: RandomAccessStorage> {
   /// Whether a writer may write, or once might.
   private func hasWriter(_ key: PublicKey) -> Bool {
     ((try? hypha.database.isAuthorized(key)) ?? false) || ((try? hypha.isRevoked(key)) ?? false)
+      || hypha.frozen(key) != nil
   }
 
   private func seal(_ plaintext: [UInt8], nonce: [UInt8]) throws(HyphaError) -> [UInt8] {

@@ -1,34 +1,5 @@
 import Hypercore
 
-/// Evidence that a feed's owner signed two versions of it, as it is kept.
-struct ForkEvidence {
-  let key: PublicKey
-  let fork: Fork
-  /// Blocks that both versions have in common, as far as this node could tell; they count.
-  let common: UInt64
-
-  init(key: PublicKey, fork: Fork, common: UInt64) {
-    self.key = key
-    self.fork = fork
-    self.common = common
-  }
-
-  /// The key (32 bytes), the blocks in common (8 bytes, most significant first), ``Hypercore/Fork/encode()``.
-  var encoded: [UInt8] {
-    key.bytes + (0..<8).map { UInt8(truncatingIfNeeded: common >> (56 - 8 * UInt64($0))) } + fork.encode()
-  }
-
-  /// - Returns: `nil` for anything that proves nothing: both signatures are verified.
-  init?(decoding bytes: [UInt8]) {
-    guard bytes.count > 40, let key = PublicKey(bytes.prefix(32)),
-      let fork = Fork(decoding: Array(bytes.dropFirst(40)), key: key)
-    else { return nil }
-    self.key = key
-    self.fork = fork
-    common = bytes[32..<40].reduce(0) { $0 << 8 | UInt64($1) }
-  }
-}
-
 extension NodeFiles {
   static let forks = "hypha/forks"
 
