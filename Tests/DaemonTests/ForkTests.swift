@@ -16,9 +16,12 @@ import Testing
     let copy: TestNode
     let server: TestNode
     let key: String
+    /// Blocks of the origin's feed that it and the copy have in common.
+    let blocks: UInt64
   }
 
-  private func copied(serverSettings: String = "") async throws -> Copied {
+  /// - Parameter phone: another device, that the origin lets in before it is copied.
+  private func copied(serverSettings: String = "", phone: TestNode? = nil) async throws -> Copied {
     let (origin, copy, server) = (
       try TestNode(), try TestNode(), try TestNode(settings: serverSettings)
     )
@@ -28,17 +31,26 @@ import Testing
     _ = try origin.client().call(
       NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "laptop"))
     for number in 0..<Self.common { try post("both \(number)", on: origin) }
+    if let phone { try await letIn(phone, by: origin) }
     let code = try server.client().call(SetupCodeShow.self, .init()).code
     _ = try origin.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
     _ = try origin.client().call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
     _ = try origin.client().call(ConnectionsRemove.self, .init(url: server.url))
+    let feed = try #require(try status(origin).feeds.first { $0.writable })
     try await origin.stop()
     let copying = try Running("/bin/cp", ["-a", "\(origin.statePath)/.", copy.statePath])
     #expect(try await copying.end().status == 0)
     try await origin.start()
     try await copy.start()
-    let key = try #require(try status(origin).feeds.first).key
-    return Copied(origin: origin, copy: copy, server: server, key: key)
+    return Copied(origin: origin, copy: copy, server: server, key: feed.key, blocks: feed.length)
+  }
+
+  private func letIn(_ phone: TestNode, by origin: TestNode) async throws {
+    try await phone.start()
+    let link = try #require(try status(origin).hyphalink)
+    let joined = try phone.client().call(
+      NodeInitialise.self, .init(hyphalink: link, deviceName: "phone", writer: true))
+    _ = try origin.client().call(DatabaseAuthorize.self, .init(key: try #require(joined.writer)))
   }
 
   private func status(_ node: TestNode) throws -> NodeInfo {
@@ -57,19 +69,18 @@ import Testing
     _ = try node.client().call(ConnectionsAdd.self, .init(url: server.url))
   }
 
-  private func forkedAt(_ node: TestNode) throws -> UInt64? { try status(node).feeds.first?.forkedAt }
+  private func forkedAt(_ node: TestNode) throws -> UInt64? {
+    try status(node).feeds.lazy.compactMap(\.forkedAt).first
+  }
 
   private func evidencePath(_ node: TestNode, _ key: String) throws -> String {
     "\(node.statePath)/hypha/forks/\(Crypto.discoveryKey(try #require(PublicKey(hex: key))).hex)"
   }
 
-  /// The header, and a block for each post.
-  private var commonBlocks: UInt64 { UInt64(Self.common) + 1 }
-
-  private func expectEvidence(_ node: TestNode, _ key: String) throws {
-    let bytes = try #require(try AtomicFile.read(evidencePath(node, key)))
+  private func expectEvidence(_ node: TestNode, _ nodes: Copied) throws {
+    let bytes = try #require(try AtomicFile.read(evidencePath(node, nodes.key)))
     let evidence = try #require(ForkEvidence(decoding: bytes))
-    #expect(evidence.key.hex == key && evidence.common == commonBlocks)
+    #expect(evidence.key.hex == nodes.key && evidence.common == nodes.blocks)
     // Anybody with the key can check it.
     #expect(Fork(decoding: evidence.fork.encode(), key: evidence.key) == evidence.fork)
     for offset in [3, bytes.count / 2, bytes.count - 1] {
@@ -88,20 +99,20 @@ import Testing
     _ = try origin.client().call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
     try post("copy", on: copy)
     try connect(copy, to: server)
-    try await eventually("\(copy.log)") { try forkedAt(copy) == commonBlocks ? true : nil }
+    try await eventually("\(copy.log)") { try forkedAt(copy) == nodes.blocks ? true : nil }
     let refused = try await copy.ctl("post", "more")
     #expect(refused.status == 1 && refused.stderr.contains("signed in two versions"), "\(refused.stderr)")
-    #expect(try #require(try status(copy).feeds.first).length == commonBlocks + 1)
+    #expect(try #require(try status(copy).feeds.first).length == nodes.blocks + 1)
     #expect(try !status(copy).canPost && status(copy).role == .origin)
     #expect(try await copy.ctl("status").text.contains("(signed in two versions: may not write)"))
     let doctor = try copy.client().call(NodeDoctor.self, Nothing())
     let check = try #require(doctor.checks.first { $0.name == "forks" })
-    #expect(check.state == .problem && check.text.contains("\(commonBlocks) blocks in common"))
+    #expect(check.state == .problem && check.text.contains("\(nodes.blocks) blocks in common"))
     #expect(doctor.checks.first { $0.name == "hypha" }?.text.contains("may not write any longer") == true)
     #expect(try await copy.ctl("events").text.contains("\"kind\":\"forked\""))
     #expect(copy.log.contains("this device may not write any longer"))
     #expect(try texts(copy) == (0..<Self.common).reversed().map { "both \($0)" })
-    try expectEvidence(copy, nodes.key)
+    try expectEvidence(copy, nodes)
     // The laptop and the server are as before.
     #expect(try forkedAt(server) == nil && forkedAt(origin) == nil)
     try post("laptop 4", on: origin)
@@ -110,7 +121,7 @@ import Testing
     try await eventually { try status(copy).peers == 1 ? true : nil }
     try await copy.stop()
     try await copy.start()
-    #expect(try forkedAt(copy) == commonBlocks)
+    #expect(try forkedAt(copy) == nodes.blocks)
     #expect(try await copy.ctl("post", "more").stderr.contains("signed in two versions"))
     for node in [origin, copy, server] { try await node.stop() }
   }
@@ -118,47 +129,55 @@ import Testing
   @Test("An always-on node freezes a feed that comes in two versions, keeps the evidence, and serves on")
   func othersFeed() async throws {
     let port = try freePorts(1)[0]
-    let nodes = try await copied(serverSettings: "[metrics]\naddress = \"127.0.0.1:\(port)\"")
-    let (origin, copy, server) = (nodes.origin, nodes.copy, nodes.server)
     // Another device goes on whatever becomes of the first one's feed.
     let phone = try TestNode()
-    try await phone.start()
-    let link = try #require(try status(origin).hyphalink)
-    let writer = try #require(
-      try phone.client().call(
-        NodeInitialise.self, .init(hyphalink: link, deviceName: "phone", writer: true)
-      ).writer)
+    let nodes = try await copied(
+      serverSettings: "[metrics]\naddress = \"127.0.0.1:\(port)\"", phone: phone)
+    let (origin, copy, server) = (nodes.origin, nodes.copy, nodes.server)
     for number in 0..<2 { try post("laptop \(number)", on: origin) }
     try connect(origin, to: server)
     try connect(phone, to: server)
     _ = try origin.client().call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
     for number in 0..<7 { try post("copy \(number)", on: copy) }
     try connect(copy, to: server)
-    try await eventually("\(server.log)") { try forkedAt(server) == commonBlocks ? true : nil }
+    try await eventually("\(server.log)") { try forkedAt(server) == nodes.blocks ? true : nil }
     #expect(server.log.contains("A feed was signed in two versions"))
     #expect(try texts(server) == (0..<Self.common).reversed().map { "both \($0)" })
     #expect(try status(server).ready)
     try await eventually { try status(server).peers == 3 ? true : nil }
     #expect(
       try await server.ctl("status").text.contains(
-        "signed in two versions: only blocks before number \(commonBlocks) count"))
+        "signed in two versions: only blocks before number \(nodes.blocks) count"))
     #expect(try await server.ctl("doctor").text.contains("was signed in two versions"))
-    try expectEvidence(server, nodes.key)
+    try expectEvidence(server, nodes)
     let scraped = try RawClient(host: "127.0.0.1", port: port)
     scraped.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     let metrics = String(decoding: try await scraped.readToEnd(), as: UTF8.self)
     #expect(metrics.contains("\nhypha_feeds_forked 1\n"))
     // Once it did not verify; then the copy showed its proof, and stays connected.
     #expect(metrics.contains("\nhypha_rejected_input_total{kind=\"unverified\"} 1\n"), "\(metrics)")
-    _ = writer
+    try await eventually("\(phone.log)") { try status(phone).canPost ? true : nil }
+    try post("phone", on: phone)
+    let counting = ["phone"] + (0..<Self.common).reversed().map { "both \($0)" }
+    try await eventually("\(server.log)") { try texts(server) == counting ? true : nil }
+    // What only the server can have given it.
+    let reader = try TestNode()
+    try await reader.start()
+    let link = try #require(try status(phone).hyphalink)
+    _ = try reader.client().call(
+      NodeInitialise.self, .init(hyphalink: link, deviceName: "reader", writer: false))
     try await phone.stop()
+    try connect(reader, to: server)
+    try await eventually("\(reader.log)") { try texts(reader).contains("phone") ? true : nil }
+    #expect(try Set(texts(reader)).isSuperset(of: counting))
+    try await reader.stop()
     try await copy.stop()
     try await origin.stop()
 
     // It stays so, also without those who showed it.
     try await server.stop()
     try await server.start()
-    #expect(try forkedAt(server) == commonBlocks && texts(server).count == Self.common)
+    #expect(try forkedAt(server) == nodes.blocks && texts(server) == counting)
     try await server.stop()
     // Evidence that is damaged does not let the feed count again unnoticed.
     let path = try evidencePath(server, nodes.key)

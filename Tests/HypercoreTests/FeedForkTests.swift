@@ -1,6 +1,7 @@
-import Hypercore
 import TestSupport
 import Testing
+
+@testable import Hypercore
 
 /// A writer that signed two different feeds under one key.
 @Suite("Forks") struct FeedForkTests {
@@ -56,7 +57,9 @@ import Testing
         let found = try mine.fork(with: place)
         if let found {
           #expect(Fork(decoding: found.encode(), key: mine.key) == found)
-          #expect(found.own.nodesDiffer(from: found.other, at: found.treeIndex))
+          let shown = [found.own, found.other].map { $0.nodes[found.treeIndex] }
+          #expect(try #require(shown[0]) != #require(shown[1]))
+          #expect(FlatTree.rightSpan(found.treeIndex) / 2 >= UInt64(fork))
         }
         // Before the fork a place may show nothing of what comes after; where both have a block, it does.
         #expect(
@@ -77,6 +80,55 @@ import Testing
         asked = common.length
         try #require(steps < 12)
       }
+    }
+  }
+
+  @Test(
+    "A longer version, shown in full, changes nothing that is held",
+    arguments: [(64, 50), (50, 45), (41, 40)] as [(Int, UInt64)])
+  func longer(_ length: Int, index: UInt64) throws {
+    let mine = try Self.feed(Self.blocks(40))
+    let held = try Feed(files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, key: mine.key)
+    for index in [UInt64(0), 9, 39] {
+      let proof = try mine.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+      try held.put(mine.block(at: index), at: index, proof: proof)
+    }
+    let theirs = try Self.feed(Self.blocks(length, then: "other", from: 4))
+    let proof = try theirs.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+    let error = #expect(throws: FeedError.self) {
+      try held.put(theirs.block(at: index), at: index, proof: proof)
+    }
+    #expect(error?.code == .badProof)
+    #expect(held.length == 40 && held.heldBlocks == 3)
+    for index in [UInt64(0), 9, 39] {
+      #expect(try held.block(at: index) == mine.block(at: index))
+      #expect(try Self.place(index, in: held)?.length == 40)
+    }
+  }
+
+  @Test("Evidence is kept with what both versions have in common, and taken only whole")
+  func evidence() throws {
+    let mine = try Self.feed(Self.blocks(20))
+    let theirs = try Self.feed(Self.blocks(24, then: "other", from: 9))
+    let place = try #require(try Self.place(9, in: theirs))
+    let evidence = ForkEvidence(
+      key: mine.key, fork: try #require(try mine.fork(with: place)),
+      common: try mine.common(with: place).length)
+    let bytes = evidence.encoded
+    #expect(ForkEvidence(decoding: bytes) == evidence)
+    for place in [0, 31, 40, 60, bytes.count / 2, bytes.count - 1] {
+      var altered = bytes
+      altered[place] ^= 1
+      #expect(ForkEvidence(decoding: altered) == nil, "byte \(place)")
+    }
+    for count in [0, 31, 40, 41, bytes.count - 1] {
+      #expect(ForkEvidence(decoding: Array(bytes.prefix(count))) == nil)
+    }
+    // More cannot be the same than what is before the end of what the two show differently.
+    let end = FlatTree.rightSpan(evidence.fork.treeIndex) / 2 + 1
+    for (common, isPossible) in [(0, true), (end - 1, true), (end, false), (UInt64.max, false)] {
+      let other = ForkEvidence(key: mine.key, fork: evidence.fork, common: common)
+      #expect((ForkEvidence(decoding: other.encoded) == other) == isPossible, "\(common)")
     }
   }
 
@@ -106,11 +158,5 @@ import Testing
     // Twice the same is none either.
     let own = try #require(try Self.place(9, in: mine))
     #expect(Fork(own: own, other: own) == nil)
-  }
-}
-
-extension SignedPlace {
-  fileprivate func nodesDiffer(from other: SignedPlace, at treeIndex: UInt64) -> Bool {
-    self != other && treeIndex / 2 < max(length, other.length)
   }
 }

@@ -9,16 +9,7 @@ public struct Fork: Equatable, Sendable {
 
   /// - Returns: `nil` where the two do not contradict each other.
   public init?(own: SignedPlace, other: SignedPlace) {
-    var lowest: UInt64?
-    for (treeIndex, node) in own.nodes {
-      guard let theirs = other.nodes[treeIndex], theirs != node else { continue }
-      // The lowest says most about where they part.
-      if let found = lowest, (FlatTree.depth(found), found) < (FlatTree.depth(treeIndex), treeIndex) {
-        continue
-      }
-      lowest = treeIndex
-    }
-    guard let lowest else { return nil }
+    guard let lowest = other.lowestDifference(from: { own.nodes[$0] }) else { return nil }
     self.own = own
     self.other = other
     treeIndex = lowest
@@ -81,19 +72,33 @@ public struct Fork: Equatable, Sendable {
   }
 }
 
+extension SignedPlace {
+  /// The lowest tree node that another tree has, and not alike: it says most about where the two part.
+  ///
+  /// - Parameter node: of the other tree; `nil` where that shows none.
+  fileprivate func lowestDifference<Failure>(
+    from node: (_ treeIndex: UInt64) throws(Failure) -> Node?
+  ) throws(Failure) -> UInt64? {
+    var lowest: UInt64?
+    for (treeIndex, shown) in nodes {
+      guard let other = try node(treeIndex), other != shown else { continue }
+      if let found = lowest, (FlatTree.depth(found), found) < (FlatTree.depth(treeIndex), treeIndex) {
+        continue
+      }
+      lowest = treeIndex
+    }
+    return lowest
+  }
+}
+
 extension Feed {
   /// What contradicts this feed in a place that its owner signed, too.
   ///
   /// - Parameter place: as a peer proved it; verified by ``SignedPlace/init(index:path:signature:key:)`` with this feed's key.
   /// - Returns: `nil` where it agrees with what is held here, or says nothing about it.
   public func fork(with place: SignedPlace) throws(FeedError) -> Fork? {
-    var lowest: UInt64?
-    for (treeIndex, node) in place.nodes where bits.hasNode(treeIndex) {
-      guard let own = try pages.node(treeIndex), own != node else { continue }
-      if let found = lowest, (FlatTree.depth(found), found) < (FlatTree.depth(treeIndex), treeIndex) {
-        continue
-      }
-      lowest = treeIndex
+    let lowest = try place.lowestDifference { (treeIndex) throws(FeedError) in
+      bits.hasNode(treeIndex) ? try pages.node(treeIndex) : nil
     }
     guard let lowest else { return nil }
     // The node is on the way of every block below it, a sibling on that of those below its sibling, a root shown with any block.

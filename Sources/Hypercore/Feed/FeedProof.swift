@@ -172,7 +172,7 @@ extension Feed {
       let siblingIndex = FlatTree.sibling(top.treeIndex)
       let sibling: Node
       if let next = remote.first, next.treeIndex == siblingIndex {
-        sibling = next
+        sibling = try agreed(next, index)
         remote.removeFirst()
         verified.nodes.append(next)
       } else if bits.hasNode(siblingIndex), let held = try pages.node(siblingIndex) {
@@ -212,7 +212,7 @@ extension Feed {
       if treeIndex == top.treeIndex {
         root = top
       } else if let next = remote.first, next.treeIndex == treeIndex {
-        root = next
+        root = try agreed(next, index)
         remote.removeFirst()
         verified.nodes.append(next)
       } else if bits.hasNode(treeIndex), let held = try pages.node(treeIndex) {
@@ -232,6 +232,15 @@ extension Feed {
     }
     verified.signed = (signature, length)
     if length > self.length { verified.roots = MerkleRoots(roots) }
+  }
+
+  /// A node as a proof shows it. One that is held may not be shown otherwise, whatever the owner signed: two versions of a feed
+  /// would be mixed.
+  private func agreed(_ node: Node, _ index: UInt64) throws(FeedError) -> Node {
+    guard bits.hasNode(node.treeIndex), let held = try pages.node(node.treeIndex), held != node else {
+      return node
+    }
+    throw badProof(index)
   }
 
   private func badProof(_ index: UInt64) -> FeedError {
