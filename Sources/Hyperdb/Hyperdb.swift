@@ -353,13 +353,18 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// Lets another writer write, for good.
   ///
   /// - Returns: the entry that says so; `nil` where it may already.
-  /// - Throws: `.tooLarge` where there are as many writers as there can be.
+  /// - Throws: `.otherCutOff` for one whose entries count no longer, `.tooLarge` where there are as many writers as there can be.
   @discardableResult
   public func authorize(_ key: PublicKey) throws(HyperdbError) -> UInt64? {
     let own = try writer()
+    if let block = frozen[key] {
+      throw HyperdbError(
+        .otherCutOff,
+        "the writer \(key.hex) signed two feeds that part at block \(block): it needs a new feed")
+    }
     if let number = numbers[key], writers[number].isAuthorized {
       guard writers[number].cutoff == nil else {
-        throw HyperdbError(.cutOff, "the writer \(key.hex) is cut off: it needs a new feed")
+        throw HyperdbError(.otherCutOff, "the writer \(key.hex) is cut off: it needs a new feed")
       }
       return nil
     }

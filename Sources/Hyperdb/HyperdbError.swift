@@ -14,8 +14,10 @@ public struct HyperdbError: Error, Equatable, Sendable {
     case notWritable
     /// This node's own writer is not authorised by any that is.
     case notAuthorized
-    /// A writer, this node's own or the one asked for, is cut off: what it writes does not count.
+    /// This node's own writer is cut off: what it writes does not count.
     case cutOff
+    /// The writer that was to be let in is cut off, or frozen: it needs a new feed.
+    case otherCutOff
     /// This node's own writer signed two feeds that contradict each other: it is frozen where they part.
     case forked
     /// This node's own newest entry has seen entries that are not here any more: they have to come back first.

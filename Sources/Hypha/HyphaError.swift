@@ -18,6 +18,8 @@ public struct HyphaError: Error, Equatable, Sendable {
     case revoked
     /// This node's writer signed two feeds that contradict each other: it may not write any longer.
     case forked
+    /// The writer that was to be let in was revoked, or signed two feeds: its device needs a new one.
+    case needsNewWriter
     /// No request that a person could mean.
     case unknownRequest
     /// A request that may not be answered any more.
@@ -64,6 +66,7 @@ public struct HyphaError: Error, Equatable, Sendable {
       case .behind: .behind
       case .cutOff: .revoked
       case .forked: .forked
+      case .otherCutOff: .needsNewWriter
       default: .database(error.code)
       }
     self.init(code, error.context)

@@ -110,7 +110,7 @@ public enum DatabasePut: ControlMethod {
   public static let name = "database.put"
   public static let summary = "Sets a key of the database, and answers once that is durable."
   public static let errors: [ControlError.Code] = [
-    .notInitialised, .readOnly, .behind, .alreadyExists, .storageFailed, .forked,
+    .notInitialised, .readOnly, .behind, .alreadyExists, .storageFailed, .revoked, .forked,
   ]
 
   public static func call(
@@ -137,7 +137,7 @@ public enum DatabaseDelete: ControlMethod {
   public static let summary =
     "Unsets a key of the database, and answers once that is durable; its history stays."
   public static let errors: [ControlError.Code] = [
-    .notInitialised, .readOnly, .behind, .notFound, .storageFailed, .forked,
+    .notInitialised, .readOnly, .behind, .notFound, .storageFailed, .revoked, .forked,
   ]
 
   public static func call(
@@ -260,7 +260,7 @@ public enum DatabaseAuthorize: ControlMethod {
   public static let name = "database.authorize"
   public static let summary = "Lets another writer write to the hypha, and answers once that is durable."
   public static let errors: [ControlError.Code] = [
-    .notInitialised, .readOnly, .behind, .limitReached, .storageFailed, .forked,
+    .notInitialised, .readOnly, .behind, .limitReached, .storageFailed, .revoked, .forked,
   ]
 
   public static func call(

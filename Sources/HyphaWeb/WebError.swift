@@ -33,6 +33,7 @@ package struct WebError: Error {
     case .behind: "behind"
     case .revoked: "revoked"
     case .forked: "forked"
+    case .needsNewWriter: "needsNewWriter"
     case .unknownRequest: "unknownRequest"
     case .requestExpired: "requestExpired"
     case .requestAnswered: "requestAnswered"

@@ -375,6 +375,12 @@ struct SignInFlowTests {
     // It approves and revokes as the former one did.
     #expect(try await again.ctl("revoke", "phone", "--yes").status == 0)
     try await eventually("the phone is not revoked") { try status(phone).role == .revoked ? true : nil }
+    // Whose writer was revoked, not who says so.
+    let writer = try #require(try status(phone).writer)
+    let refused = try await again.ctl("authorize", writer)
+    #expect(refused.status == 1 && refused.stderr.contains("That device's writer"), "\(refused.stderr)")
+    let revoked = try await phone.ctl("authorize", writer)
+    #expect(revoked.status == 1 && revoked.stderr.contains("This device was revoked"), "\(revoked.stderr)")
   }
 
   @Test("A hypha that is made again with its passphrase goes on from what its nodes have")

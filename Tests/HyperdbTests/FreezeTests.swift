@@ -49,4 +49,15 @@ import Testing
     #expect(database.source.length == length)
     #expect(try !database.isWritable)
   }
+
+  @Test("A frozen writer is not let in")
+  func authorises() throws {
+    let database = try database(3)
+    let writer = try self.database(4).source.key
+    database.freeze(writer, at: 1)
+    let error = #expect(throws: HyperdbError.self) { try database.authorize(writer) }
+    #expect(error?.code == .otherCutOff)
+    // It is another's that is frozen.
+    try database.put("key", [1])
+  }
 }

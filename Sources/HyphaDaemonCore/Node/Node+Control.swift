@@ -33,6 +33,11 @@ extension Node: ControlService {
         .forked,
         "This device's feed was signed in two versions, here and elsewhere, as happens when its state was copied or set back: "
           + "it may not write any longer. “hyphactl doctor” says what to do.")
+    case .needsNewWriter:
+      ControlError(
+        .invalidParams,
+        "That device's writer was revoked, or signed two versions of its feed: it counts no longer. Have the device “hyphactl "
+          + "sign-out” and sign in anew, and let in its new writer.", field: "key")
     case .unknownRequest, .unknownDevice: ControlError(.notFound, error.context, field: "device")
     case .ambiguousRequest, .ambiguousDevice: ControlError(.ambiguous, error.context, field: "device")
     case .requestExpired: ControlError(.requestExpired, error.context, field: "device")
