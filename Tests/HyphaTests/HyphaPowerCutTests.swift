@@ -10,7 +10,7 @@ import Testing
 /// `HYPHA_CUT_HYPHAS` says how many runs there are, `HYPHA_SEED` from which seed on.
 @Suite("A power cut at any moment in the life of a hypha") struct HyphaPowerCutTests {
   /// States that are looked at, out of a hundred calls to a disk.
-  private static let likelihood = 15
+  private static let likelihood = 40
 
   private static var count: Int { getenv("HYPHA_CUT_HYPHAS").flatMap { Int(String(cString: $0)) } ?? 6 }
   private static var first: UInt64 { getenv("HYPHA_SEED").flatMap { UInt64(String(cString: $0)) } ?? 1 }
@@ -42,6 +42,11 @@ import Testing
     private func look(at node: SimulatedNode) throws {
       let comment: Comment = "seed \(life.network.seed), node \(node.place), state \(states)"
       let after = try node.reopened(node.cutPower(&cuts))
+      // One that is not claimed yet holds nothing, whatever was on its way.
+      guard let hypha = after.hypha else {
+        #expect(node.record == nil && node.acknowledged.isEmpty, comment)
+        return
+      }
       for key in node.acknowledged.keys.sorted(by: { $0.bytes.lexicographicallyPrecedes($1.bytes) }) {
         let feed = try after.feed(key)
         let held = Set((0..<feed.length).filter { feed.has($0) })
@@ -61,17 +66,17 @@ import Testing
         #expect(check.damage.isNone, comment)
       }
       var posts: [PostID: String] = [:]
-      for post in try after.hypha.posts(limit: 10_000).posts { posts[post.id] = post.text }
+      for post in try hypha.posts(limit: 10_000).posts { posts[post.id] = post.text }
       for (id, text) in life.own[node.place] ?? [:] where !life.deleted.contains(id) {
         #expect(posts[id] == text, comment)
       }
-      guard try after.hypha.canPost() else { return }
+      guard try hypha.canPost() else { return }
       let now = life.network.wall + node.skew + 1
       let post = try after.commit(life.network.wall) { hypha, _ in
         try hypha.post("goes on", device: "device", now: now, random: cuts.bytes(10))
       }
       let again = try after.reopened(after.cutPower(&cuts))
-      #expect(try again.hypha.posts(limit: 10_000).posts.contains { $0.id == post.id }, comment)
+      #expect(try again.hypha?.posts(limit: 10_000).posts.contains { $0.id == post.id } == true, comment)
     }
   }
 
@@ -81,7 +86,7 @@ import Testing
   func survives(run: Int) throws {
     let seed = Self.first + UInt64(run)
     let network = try SimulatedNetwork(
-      seed: seed, servers: 1, devices: 2, weather: .init(powerCuts: 100))
+      seed: seed, servers: 1, devices: 2, readers: 0, weather: .init(powerCuts: 100))
     let life = Life(network)
     let watch = Watch(life)
     for step in 0..<400 {

@@ -31,13 +31,19 @@ final class Life {
   }
 
   func act() throws {
-    guard let node = network.nodes.filter({ $0.isUp && $0.kind != .server }).randomElement(using: &random)
+    let people = network.nodes.filter { $0.isUp && ($0.kind == .origin || $0.kind == .device) }
+    guard let node = people.randomElement(using: &random), let hypha = node.hypha,
+      let membership = node.membership
     else { return }
     let now = network.wall + node.skew
-    if try !node.hypha.canPost() { return try ask(node, now) }
+    if node.writer == nil {
+      if Int.random(in: 0..<4, using: &random) == 0 { try network.signIn(node) }
+      return
+    }
+    if try !hypha.canPost() { return try ask(node, membership, now) }
     switch Int.random(in: 0..<10, using: &random) {
-    case 0: try deleteOne(node)
-    case 1...4: try answer(node, now)
+    case 0: try deleteOne(node, hypha)
+    case 1...4: try answer(node, hypha, membership, now)
     default:
       let dots = String(repeating: "·", count: Int.random(in: 1...2000, using: &random))
       try post("\(node.place): \(dots)", on: node)
@@ -55,8 +61,8 @@ final class Life {
   }
 
   /// A device asks to be let in, once it has asked nobody or was refused.
-  private func ask(_ node: SimulatedNode, _ now: Int64) throws {
-    if let own = node.membership.ownRequest(now: now), own.state == .pending || own.state == .authorised {
+  private func ask(_ node: SimulatedNode, _ membership: Membership<SimulatedFile>, _ now: Int64) throws {
+    if let own = membership.ownRequest(now: now), own.state == .pending || own.state == .authorised {
       return
     }
     // One that was denied stays out, so that some do.
@@ -72,17 +78,20 @@ final class Life {
   }
 
   /// A person compares the words, and lets the device in or not. Several may answer one request without knowing.
-  private func answer(_ node: SimulatedNode, _ now: Int64) throws {
-    let pending = node.membership.requests(now: now).filter { $0.state == .pending }
+  private func answer(
+    _ node: SimulatedNode, _ hypha: Hypha<SimulatedFile>, _ membership: Membership<SimulatedFile>,
+    _ now: Int64
+  ) throws {
+    let pending = membership.requests(now: now).filter { $0.state == .pending }
     guard let request = pending.randomElement(using: &random) else { return }
     let device = try #require(network.nodes.first { $0.writer == request.writer })
-    if device.isUp, let own = device.membership.ownRequest(now: network.wall + device.skew),
+    if device.isUp, let own = device.membership?.ownRequest(now: network.wall + device.skew),
       own.id == request.id
     {
       #expect(own.words == request.words)
     }
     #expect(
-      try !node.hypha.database.isAuthorized(request.writer),
+      try !hypha.database.isAuthorized(request.writer),
       "seed \(network.seed): node \(node.place) is asked about \(device.place), which it knows is let in")
     let (nonce, denies) = (random.bytes(24), Int.random(in: 0..<8, using: &random) == 0)
     try node.commit(network.wall) { _, membership in
@@ -101,8 +110,8 @@ final class Life {
     network.note(12, node.place, denies ? 1 : 0)
   }
 
-  private func deleteOne(_ node: SimulatedNode) throws {
-    let posts = try node.hypha.posts(limit: 20).posts
+  private func deleteOne(_ node: SimulatedNode, _ hypha: Hypha<SimulatedFile>) throws {
+    let posts = try hypha.posts(limit: 20).posts
     guard let post = posts.randomElement(using: &random) else { return }
     // From here on it may be gone.
     deleted.insert(post.id)

@@ -18,6 +18,8 @@ final class SimulatedNetwork {
     var partitions = 1
     /// Ends of connections that read nothing for a while.
     var stalls = 3
+    /// Offers to servers by who has no hypha to give.
+    var offers = 20
     /// Clocks that go ahead by hours or days, and come back.
     var jumps = 2
     /// Milliseconds of delay.
@@ -69,32 +71,42 @@ final class SimulatedNetwork {
   private var ahead: [Int: (until: Int64, by: Int64)] = [:]
   var weather: Weather?
 
-  /// The first is the origin; then servers, connected to each other in a ring; then devices, each to one or two servers.
-  init(seed: UInt64, servers: Int, devices: Int, weather: Weather) throws {
+  /// The first is the origin, connected to all servers; then servers, connected to each other in a ring; then devices and readers,
+  /// each connected to one or two servers; the last is a stranger.
+  init(seed: UInt64, servers: Int, devices: Int, readers: Int, weather: Weather) throws {
     self.seed = seed
     self.weather = weather
     var random = SeededRandom(seed)
     let source = try #require(PublicKey(FeedStore.secretKey(1)[32...]))
-    for place in 0...servers + devices {
-      let kind: SimulatedNode.Kind = place == 0 ? .origin : place <= servers ? .server : .device
-      let node = try SimulatedNode(place, kind, of: source)
+    let kinds: [SimulatedNode.Kind] =
+      [.origin] + Array(repeating: .server, count: servers) + Array(repeating: .device, count: devices)
+      + Array(repeating: .reader, count: readers) + [.stranger]
+    for (place, kind) in kinds.enumerated() {
+      let key: PublicKey? =
+        kind == .origin ? source : kind == .stranger ? PublicKey([9] + source.bytes[1...]) : nil
+      let node = try SimulatedNode(place, kind, of: key)
       node.skew = Int64.random(in: weather.skew, using: &random)
       nodes.append(node)
     }
     var wanted: [(Int, Int)] = []
     for server in 1...servers where servers > 1 { wanted.append((server, server % servers + 1)) }
-    for device in [0] + Array(servers + 1...servers + devices) {
+    for server in 1...servers { wanted.append((0, server)) }
+    for device in servers + 1...servers + devices + readers {
       let first = Int.random(in: 1...servers, using: &random)
       wanted.append((device, first))
       if servers > 1, Bool.random(using: &random) { wanted.append((device, first % servers + 1)) }
     }
     self.wanted = wanted
-    notBefore = wanted.map { _ in 0 }
+    // The stranger may be first.
+    notBefore = wanted.map { $0.0 == 0 ? Int64.random(in: 0...10_000, using: &random) : 0 }
     self.random = random
   }
 
   /// The wall clock of a node.
   var wall: Int64 { 1_700_000_000_000 + now }
+
+  /// All that have to do with the hypha.
+  var members: [SimulatedNode] { nodes.filter { $0.kind != .stranger } }
 
   /// Mixes a number into the trace.
   func note(_ numbers: Int...) {
@@ -118,8 +130,7 @@ final class SimulatedNetwork {
     }
     for wire in wires { try pump(wire) }
     for node in nodes where node.isUp {
-      let ids = wires.flatMap(\.ends).filter { $0.place == node.place }.map(\.id)
-      try node.checkBounds(on: ids, "seed \(seed), node \(node.place), at \(now)")
+      try node.checkBounds("seed \(seed), node \(node.place), at \(now)")
     }
   }
 
@@ -130,6 +141,7 @@ final class SimulatedNetwork {
     for (place, _) in upAt { upAt[place] = now }
     for (place, _) in ahead { ahead[place]?.until = now }
     for wire in wires { wire.stalledUntil = [0, 0] }
+    for wire in wires where isStrange(wire) { cut(wire) }
     var quiet = 0
     let end = now + milliseconds
     while now < end {
@@ -159,14 +171,14 @@ final class SimulatedNetwork {
     if happens(weather.cuts * 4), let wire = wires.randomElement(using: &random) { cut(wire) }
     if happens(weather.kills * 4) {
       let place = Int.random(in: 0..<nodes.count, using: &random)
-      if nodes[place].isUp {
-        for wire in wires where wire.ends.contains(where: { $0.place == place }) { cut(wire) }
-        let isPowerCut = Int.random(in: 0..<100, using: &random) < weather.powerCuts
-        nodes[place].kill(leaving: isPowerCut ? nodes[place].cutPower(&random) : nil)
-        upAt[place] = now + Int64.random(in: 100...5000, using: &random)
-        note(2, place)
-      }
+      if nodes[place].isUp { kill(place, weather) }
     }
+    // A server is at its most delicate while it is claimed.
+    for node in nodes where node.isUp && node.claim.candidate != nil && happens(weather.kills * 10) {
+      kill(node.place, weather)
+    }
+    if happens(weather.offers * 4) { try offer() }
+    if happens(40), let wire = wires.first(where: { isStrange($0) }) { cut(wire) }
     if happens(weather.stalls * 4), let wire = wires.randomElement(using: &random) {
       wire.stalledUntil[Int.random(in: 0...1, using: &random)] =
         now + Int64.random(in: 1000...15_000, using: &random)
@@ -188,6 +200,31 @@ final class SimulatedNetwork {
     }
   }
 
+  private func kill(_ place: Int, _ weather: Weather) {
+    disconnect(place)
+    let isPowerCut = Int.random(in: 0..<100, using: &random) < weather.powerCuts
+    nodes[place].kill(leaving: isPowerCut ? nodes[place].cutPower(&random) : nil)
+    upAt[place] = now + Int64.random(in: 100...5000, using: &random)
+    note(2, place)
+  }
+
+  private func disconnect(_ place: Int) {
+    for wire in wires where wire.ends.contains(where: { $0.place == place }) { cut(wire) }
+  }
+
+  /// The stranger tries to claim a server, with the right code or another.
+  private func offer() throws {
+    let (stranger, servers) = (nodes[nodes.count - 1], nodes.filter { $0.kind == .server && $0.isUp })
+    guard stranger.isUp, let server = servers.randomElement(using: &random),
+      !wires.contains(where: { $0.ends[0].place == stranger.place && $0.ends[1].place == server.place }),
+      try isClaimed(server, by: stranger)
+    else { return }
+    stranger.passOn(random.bytes(24))
+    try connect(stranger.place, server.place)
+  }
+
+  private func isStrange(_ wire: Wire) -> Bool { nodes[wire.ends[0].place].kind == .stranger }
+
   private func isDivided(_ one: Int, _ other: Int) -> Bool {
     now < apart.until && apart.places.contains(one) != apart.places.contains(other)
   }
@@ -208,16 +245,60 @@ final class SimulatedNetwork {
       else { continue }
       activity += 1
       notBefore[place] = now + Int64.random(in: 500...2000, using: &random)
-      let ends = [(one, nextID), (other, nextID + 1)]
-      nextID += 2
-      for (place, id) in ends {
-        // As the daemon has it: a name for as long as it runs.
-        try nodes[place].connect(
-          id, sessionID: [UInt8](repeating: UInt8(place), count: 32), nonce: random.bytes(24))
-      }
-      wires.append(Wire(ends))
-      note(5, one, other)
+      if try isAdmitted(nodes[one], at: nodes[other]) { try connect(one, other) }
     }
+  }
+
+  private func connect(_ one: Int, _ other: Int) throws {
+    let ends = [(one, nextID), (other, nextID + 1)]
+    nextID += 2
+    for (place, id) in ends {
+      // As the daemon has it: a name for as long as it runs.
+      try nodes[place].connect(
+        id, sessionID: [UInt8](repeating: UInt8(place), count: 32), nonce: random.bytes(24))
+    }
+    wires.append(Wire(ends))
+    note(5, one, other)
+  }
+
+  /// Whether a server takes a connection. Who does not know the hypha yet asks the server for it first.
+  private func isAdmitted(_ node: SimulatedNode, at server: SimulatedNode) throws -> Bool {
+    if node.kind == .origin { return try isClaimed(server, by: node) }
+    // Before it is claimed, a server knows of none.
+    guard let key = server.record?.key else { return false }
+    if node.record == nil, node.kind != .server {
+      try node.read(key)
+      note(8, node.place)
+    }
+    return node.record?.key == key
+  }
+
+  /// An owner offers a hypha to a server, now and then with a wrong code.
+  private func isClaimed(_ server: SimulatedNode, by owner: SimulatedNode) throws -> Bool {
+    guard let key = owner.record?.key else { return false }
+    let isWrong = weather != nil && Int.random(in: 0..<3, using: &random) == 0
+    let (held, taken, code) = (server.record?.key, server.claim.candidate, server.claim.code?.text ?? "")
+    let answer = try server.answer(
+      to: key, code: isWrong ? "00000-00000" : code, from: owner.place, monotonic: now)
+    note(9, owner.place, server.place, isWrong ? 1 : 0)
+    let comment: Comment = "seed \(seed), server \(server.place), at \(now)"
+    switch answer {
+    case .accept: #expect(held == key || !isWrong && held == nil && taken == key, comment)
+    case .begin: #expect(held == nil && taken == nil && !isWrong, comment)
+    case .refuse(.otherHypha): #expect(held != nil && held != key && owner.kind == .stranger, comment)
+    case .refuse(.wrongCode): #expect(held == nil && isWrong, comment)
+    case .refuse(.tooManyAttempts): #expect(held == nil, comment)
+    case .refuse(.otherOffer): #expect(held == nil && taken != nil && taken != key, comment)
+    case .refuse: Issue.record("\(answer)")
+    }
+    return answer == .accept || answer == .begin
+  }
+
+  /// A reader becomes a device that can ask to be let in.
+  func signIn(_ node: SimulatedNode) throws {
+    disconnect(node.place)
+    try node.signIn()
+    note(14, node.place)
   }
 
   private func deliver(_ wire: Wire) throws {

@@ -9,16 +9,29 @@ import Testing
 /// on a disk whose power can be cut.
 final class SimulatedNode {
   enum Kind {
+    /// Makes the hypha, and claims servers for it.
     case origin
-    /// Has a writer, which is to be let in.
+    /// Looks the hypha up, reads, and signs in some time: then it has a writer, which is to be let in.
     case device
-    /// Keeps and serves, and can open nothing.
+    /// Looks the hypha up, and only ever reads.
+    case reader
+    /// Waits to be claimed; then keeps and serves, and can open nothing.
     case server
+    /// Offers servers a hypha of which no block ever comes.
+    case stranger
+  }
+
+  /// What it is, in a small file that is replaced as a whole; without, the node holds nothing.
+  struct Record: Equatable {
+    var key: PublicKey
+    /// It has a writer and the channel key.
+    var hasWriter: Bool
   }
 
   /// What a power cut may leave of its files.
   struct Remains {
     var contents: SimulatedDisk.Contents
+    var record: Record?
     var membership: [UInt8]?
   }
 
@@ -32,12 +45,15 @@ final class SimulatedNode {
   /// Milliseconds that its clock is ahead.
   var skew: Int64 = 0
   private(set) var isUp = true
-  private(set) var hypha: Hypha<SimulatedFile>
-  private(set) var membership: Membership<SimulatedFile>
+  /// When it last did something, by a clock that is right.
+  private var now: Int64 = 1_700_000_000_000
+  private(set) var record: Record?
+  private(set) var claim = Claim()
+  private(set) var hypha: Hypha<SimulatedFile>?
+  private(set) var membership: Membership<SimulatedFile>?
   private(set) var replicator = Replicator<SimulatedFile>()
-  private let source: PublicKey
-  private let secretKey: [UInt8]?
-  private var disk: SimulatedDisk
+  private var connections: Set<ConnectionID> = []
+  private var disk = SimulatedDisk()
   private var store: FeedStore<SimulatedFile>
   /// What it saved of requests and messages: a small file that is replaced as a whole.
   private var saved: [UInt8]?
@@ -51,42 +67,19 @@ final class SimulatedNode {
     didSet { disk.beforeCall = beforeDiskCall }
   }
 
-  init(_ place: Int, _ kind: Kind, of source: PublicKey) throws {
+  /// - Parameter key: of the hypha, for who has it from the start.
+  init(_ place: Int, _ kind: Kind, of key: PublicKey?) throws {
     self.place = place
     self.kind = kind
-    self.source = source
-    let number: UInt8? =
-      switch kind {
-      case .origin: 1
-      case .device: UInt8(place) + 2
-      case .server: nil
-      }
-    secretKey = number.map { FeedStore.secretKey($0) }
-    disk = SimulatedDisk()
-    store = Self.store(disk, secretKey)
-    hypha = try Self.open(source, store)
-    membership = Self.membership(hypha, kind, nil)
-    try share()
+    record = key.map { Record(key: $0, hasWriter: kind == .origin) }
+    store = FeedStore(secretKey: nil) { _, _ in preconditionFailure("no feed is open yet") }
+    try start()
   }
 
-  private static func store(_ disk: SimulatedDisk, _ secretKey: [UInt8]?) -> FeedStore<SimulatedFile> {
-    FeedStore(secretKey: secretKey) { key, name in disk.file("\(key)/\(name)") }
-  }
-
-  private static func open(_ source: PublicKey, _ store: FeedStore<SimulatedFile>) throws -> Hypha<
-    SimulatedFile
-  > {
-    let own = try store.own.map { try store.feed($0) }
-    return try Hypha(source: store.feed(source), local: own) { (key) throws(HyperdbError) in
-      do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }
-    }
-  }
-
-  private static func membership(
-    _ hypha: Hypha<SimulatedFile>, _ kind: Kind, _ state: [UInt8]?
-  ) -> Membership<SimulatedFile> {
-    let key = kind == .server ? nil : SecretBytes(count: 32) { $0.copyBytes(from: channelKey) }
-    return Membership(hypha, channelKey: key, state: state)
+  /// The secret key of its writer, which comes from the passphrase on the origin.
+  private var secretKey: [UInt8]? {
+    guard record?.hasWriter == true else { return nil }
+    return FeedStore.secretKey(kind == .origin ? 1 : UInt8(place) + 2)
   }
 
   var writer: PublicKey? { store.own }
@@ -96,34 +89,69 @@ final class SimulatedNode {
   /// - Parameter remains: what is left of its files, if the power was cut as well.
   func kill(leaving remains: Remains?) {
     isUp = false
-    replicator = Replicator()
-    guard let remains else { return store.forget() }
+    close()
+    guard let remains else { return }
     disk = SimulatedDisk(remains.contents)
     disk.beforeCall = beforeDiskCall
-    store = Self.store(disk, secretKey)
+    record = remains.record
     saved = remains.membership
   }
 
+  private func close() {
+    hypha = nil
+    membership = nil
+    connections = []
+    replicator = Replicator()
+    isDirty = false
+  }
+
   func start() throws {
-    hypha = try Self.open(source, store)
-    membership = Self.membership(hypha, kind, saved)
-    #expect(membership.isStateIntact)
-    if let own = hypha.database.local {
-      #expect(own.length >= published.count, "node \(place) lost blocks that others may have")
-      for (index, block) in published.enumerated() { #expect(try own.block(at: UInt64(index)) == block) }
-    }
     isUp = true
-    try flush(0)
+    if let record {
+      try open(record.key)
+      let blocks = try store.feed(record.key).heldBlocks
+      #expect(kind != .server || blocks > 0, "node \(place) is claimed, and holds nothing")
+    } else {
+      clear()
+      let code = SetupCode(random: Array(repeating: UInt8(place), count: SetupCode.length))
+      claim = Claim(code: kind == .server ? code : nil)
+    }
+    guard let own = hypha?.database.local else { return }
+    #expect(own.length >= published.count, "node \(place) lost blocks that others may have")
+    for (index, block) in published.enumerated() { #expect(try own.block(at: UInt64(index)) == block) }
+  }
+
+  /// What was begun and came to nothing is removed.
+  private func clear() {
+    disk = SimulatedDisk()
+    disk.beforeCall = beforeDiskCall
+    saved = nil
+  }
+
+  private func open(_ key: PublicKey) throws {
+    let disk = disk
+    store = FeedStore(secretKey: secretKey) { key, name in disk.file("\(key)/\(name)") }
+    let store = store
+    let own = try store.own.map { try store.feed($0) }
+    let hypha = try Hypha(source: store.feed(key), local: own) { (key) throws(HyperdbError) in
+      do { return try store.feed(key) } catch { throw HyperdbError(.unopened, "\(error)") }
+    }
+    let channelKey =
+      record?.hasWriter == true ? SecretBytes(count: 32) { $0.copyBytes(from: Self.channelKey) } : nil
+    let membership = Membership(hypha, channelKey: channelKey, state: saved)
+    #expect(membership.isStateIntact)
+    (self.hypha, self.membership) = (hypha, membership)
+    try flush()
   }
 
   /// What might be left if the power were cut now.
   func cutPower(_ random: inout SeededRandom) -> Remains {
-    Remains(contents: disk.cutPower(&random), membership: saved)
+    Remains(contents: disk.cutPower(&random), record: record, membership: saved)
   }
 
   /// Another node with the same keys, from what a power cut left.
   func reopened(_ remains: Remains) throws -> SimulatedNode {
-    let node = try SimulatedNode(place, kind, of: source)
+    let node = try SimulatedNode(place, kind, of: nil)
     node.kill(leaving: remains)
     try node.start()
     return node
@@ -131,27 +159,105 @@ final class SimulatedNode {
 
   func feed(_ key: PublicKey) throws -> Feed<SimulatedFile> { try store.feed(key) }
 
+  // MARK: - Becoming something
+
+  /// A device learns from a server which hypha there is.
+  func read(_ key: PublicKey) throws {
+    record = Record(key: key, hasWriter: false)
+    try open(key)
+  }
+
+  /// A reader gets the channel key, from the passphrase, and a writer of its own. Its connections are to be ended before.
+  func signIn() throws {
+    guard let key = record?.key else { return }
+    close()
+    record = Record(key: key, hasWriter: true)
+    try open(key)
+  }
+
+  /// A stranger passes on a message, sealed with a key that nobody here has.
+  func passOn(_ nonce: [UInt8]) {
+    let channel = SecureChannel(key: SecretBytes(count: 32) { $0[0] = 1 })
+    membership?.receive(channel.seal(Array("{}".utf8), nonce: nonce), from: 0, address: "stranger", now: now)
+  }
+
+  /// Somebody offers a hypha, with what is said to be the setup code.
+  func answer(to key: PublicKey, code: String, from place: Int, monotonic: Int64) throws -> Claim.Answer {
+    let answer = claim.answer(
+      to: key, code: code, from: [UInt8(place)], holding: record?.key, isBusy: false,
+      now: Double(monotonic) / 1000)
+    if answer == .begin {
+      try open(key)
+      claim.begin(key)
+    }
+    return answer
+  }
+
+  private func finishClaim() {
+    guard let key = claim.claimed(blocks: hypha?.source.heldBlocks ?? 0) else { return }
+    #expect(record == nil, "node \(place) holds a hypha already")
+    record = Record(key: key, hasWriter: false)
+    claim.finish()
+  }
+
+  private func abandonClaim() {
+    guard connections.isEmpty, claim.abandon() else { return }
+    close()
+    clear()
+  }
+
+  // MARK: - Changes
+
   /// Carries out a change, and returns once it is durable: from then on it is acknowledged.
   func commit<T>(_ now: Int64, _ work: (Hypha<SimulatedFile>, Membership<SimulatedFile>) throws -> T) throws
     -> T
   {
+    self.now = now
+    let (hypha, membership) = (try #require(hypha), try #require(membership))
     let local = hypha.database.local
     let first = local?.length ?? 0
     let result = try work(hypha, membership)
     if let local { replicator.appended(first..<local.length, to: local.key) }
-    try flush(now)
+    try flush()
     return result
   }
 
+  private func flush() throws {
+    isDirty = false
+    guard let hypha, let membership else { return }
+    let local = hypha.database.local
+    for feed in try hypha.feeds() where feed !== local { try feed.flush(durable: true) }
+    try local?.flush(durable: true)
+    finishClaim()
+    if record != nil {
+      for (key, feed) in store.feeds where feed.heldBlocks != UInt64(acknowledged[key]?.count ?? 0) {
+        acknowledged[key] = Set((0..<feed.length).filter { feed.has($0) })
+      }
+    }
+    if let local {
+      for index in UInt64(published.count)..<local.length { published.append(try local.block(at: index)) }
+    }
+    for feed in try hypha.feeds() {
+      try replicator.share(feed, downloads: true)
+      replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
+    }
+    membership.tick(now: now + skew)
+    if membership.hasChanged { saved = membership.encodeState() }
+    for (key, _) in try hypha.lengths() { replicator.announce(key) }
+  }
+
+  // MARK: - Connections
+
   func receive(_ bytes: [UInt8], from id: ConnectionID, now: Int64, monotonic: UInt64) throws {
+    self.now = now
     try replicator.receive(bytes, from: id, now: monotonic)
     for event in replicator.takeEvents() {
       switch event {
       case .downloaded: isDirty = true
-      case .handshake(let id): membership.connected(id)
+      case .handshake(let id): membership?.connected(id)
       case .extension(let id, let key, let name, let payload):
-        #expect(key == source && name == Self.extensionName)
-        membership.receive(payload, from: id, address: "node", now: now + skew)
+        #expect(key == hypha?.source.key && name == Self.extensionName)
+        membership?.receive(payload, from: id, address: "node", now: now + skew)
       // Nobody here is copied or set back: however often their power goes, none signs two versions.
       case .forked(let key, _, let common): Issue.record("feed \(key.hex) is forked at \(common)")
       case .synced, .unknownFeed, .finished: break
@@ -160,13 +266,17 @@ final class SimulatedNode {
   }
 
   func connect(_ id: ConnectionID, sessionID: [UInt8], nonce: [UInt8]) throws {
+    let key = try #require(hypha).source.key
+    connections.insert(id)
     try replicator.connect(
-      id, Session.Configuration(id: sessionID, extensions: [Self.extensionName], nonce: nonce), first: source)
+      id, Session.Configuration(id: sessionID, extensions: [Self.extensionName], nonce: nonce), first: key)
   }
 
   func disconnect(_ id: ConnectionID) {
+    connections.remove(id)
     replicator.disconnect(id)
-    membership.disconnected(id)
+    membership?.disconnected(id)
+    abandonClaim()
   }
 
   /// The next bytes for a connection; empty where there is nothing to say.
@@ -174,8 +284,8 @@ final class SimulatedNode {
     try replicator.setUnsent(unsent, on: id)
     let bytes = replicator.takeOutput(of: id)
     if !bytes.isEmpty { return bytes }
-    guard let message = membership.nextMessage(for: id),
-      replicator.send(extension: Self.extensionName, message, feed: source, on: id)
+    guard let hypha, let message = membership?.nextMessage(for: id),
+      replicator.send(extension: Self.extensionName, message, feed: hypha.source.key, on: id)
     else {
       return []
     }
@@ -188,7 +298,8 @@ final class SimulatedNode {
   }
 
   /// Expects that no more waits here than is allowed, whatever its peers do.
-  func checkBounds(on connections: [ConnectionID], _ comment: Comment) throws {
+  func checkBounds(_ comment: Comment) throws {
+    guard let hypha, let membership else { return }
     for id in connections {
       let (bytes, questions) = replicator.backlog(of: id)
       #expect(bytes <= WireLimits.outputBytes + Self.largestMessage, comment)
@@ -202,32 +313,9 @@ final class SimulatedNode {
 
   /// Makes durable what arrived, and tells of it, as the daemon does ten times a second.
   func tick(_ now: Int64, monotonic: UInt64) throws -> [ConnectionID] {
-    membership.tick(now: now + skew)
-    if isDirty || membership.hasChanged { try flush(now) }
+    self.now = now
+    membership?.tick(now: now + skew)
+    if isDirty || membership?.hasChanged == true { try flush() }
     return replicator.tick(now: monotonic).map(\.0)
-  }
-
-  private func flush(_ now: Int64) throws {
-    isDirty = false
-    let local = hypha.database.local
-    for feed in try hypha.feeds() where feed !== local { try feed.flush(durable: true) }
-    try local?.flush(durable: true)
-    for (key, feed) in store.feeds where feed.heldBlocks != UInt64(acknowledged[key]?.count ?? 0) {
-      acknowledged[key] = Set((0..<feed.length).filter { feed.has($0) })
-    }
-    if let local {
-      for index in UInt64(published.count)..<local.length { published.append(try local.block(at: index)) }
-    }
-    try share()
-    membership.tick(now: now + skew)
-    if membership.hasChanged { saved = membership.encodeState() }
-    for (key, _) in try hypha.lengths() { replicator.announce(key) }
-  }
-
-  private func share() throws {
-    for feed in try hypha.feeds() {
-      try replicator.share(feed, downloads: true)
-      replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
-    }
   }
 }

@@ -165,7 +165,7 @@ extension Node {
   }
 
   public func beginRestore(_ params: RestoreBegin.Params) async throws(ControlError) -> RestoreBegin.Result {
-    guard record == nil, candidate == nil else { throw Self.alreadyHolds(record) }
+    guard record == nil, claim.candidate == nil else { throw Self.alreadyHolds(record) }
     tickBackups()
     guard restore == nil else {
       throw ControlError(
@@ -242,7 +242,7 @@ extension Node {
   /// Moves what was checked into place, and opens it. The record comes last: without it, the next start clears all away.
   private func install(_ node: RestoredNode, _ restore: Restore) throws(ControlError) -> RestoreFinish.Result
   {
-    guard record == nil, candidate == nil else { throw Self.alreadyHolds(record) }
+    guard record == nil, claim.candidate == nil else { throw Self.alreadyHolds(record) }
     var record = node.manifest.node
     let hadWriter = record.role == .origin || record.writer != nil
     var writer: KeyPair
@@ -306,9 +306,8 @@ extension Node {
     record = nil
     do throws(NodeError) {
       try files.removeUnfinished()
-      try files.removeMembership()
       try files.writeConnections([])
-      setupCode = try files.setupCode()
+      claim.code = try files.setupCode()
     } catch {
       fail(error)
     }

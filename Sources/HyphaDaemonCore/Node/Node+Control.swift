@@ -117,7 +117,7 @@ extension Node: ControlService {
 
   public func initialise(_ params: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result
   {
-    guard record == nil, candidate == nil, restore == nil else {
+    guard record == nil, claim.candidate == nil, restore == nil else {
       throw ControlError(
         .alreadyInitialised,
         "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."
@@ -214,7 +214,7 @@ extension Node: ControlService {
 
   public func setupCode(_ params: SetupCodeShow.Params) async throws(ControlError) -> SetupCodeShow.Result {
     let domain = try normalised(params.domain) ?? (settings.node.domain.isEmpty ? nil : settings.node.domain)
-    guard let code = setupCode else {
+    guard let code = claim.code else {
       throw ControlError(
         .alreadyInitialised, "This node already keeps a hypha: no setup code is valid any more.")
     }

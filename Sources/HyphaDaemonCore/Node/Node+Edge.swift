@@ -59,39 +59,42 @@ extension Node: EdgeDelegate {
   }
 
   private func admitSignUp(_ key: PublicKey, _ request: ReplicationRequest) -> Admission {
-    if let own = record?.publicKey {
-      return own == key
-        ? .accept : .refuse(status: 403, reason: "This node already keeps a hypha, and keeps that one.")
+    let answer = claim.answer(
+      to: key, code: request.setupCode?.text, from: IPAddress.household(of: request.remoteAddress),
+      holding: record?.publicKey, isBusy: restore != nil, now: Double(monotonic) / 1000)
+    switch answer {
+    case .accept: return .accept
+    case .begin:
+      do throws(NodeError) {
+        try beginSignUp(key)
+        return .accept
+      } catch {
+        fail(error)
+        return .refuse(status: 500, reason: "This node cannot write to its disk.")
+      }
+    case .refuse(let refusal): return refuse(refusal, request.remoteAddress)
     }
-    guard let text = request.setupCode?.text, let setupCode else {
+  }
+
+  private func refuse(_ refusal: Claim.Refusal, _ address: String) -> Admission {
+    switch refusal {
+    case .otherHypha:
+      return .refuse(status: 403, reason: "This node already keeps a hypha, and keeps that one.")
+    case .missingCode:
       return .refuse(status: 403, reason: "The setup code is missing.")
-    }
-    let now = Double(monotonic) / 1000
-    guard setupAttempts.isAllowed(request.remoteAddress, now: now) else {
-      logger.warning("Too many wrong setup codes", metadata: ["peer": "\(request.remoteAddress)"])
-      countRejected("setupCodeRate", request.remoteAddress)
+    case .tooManyAttempts:
+      logger.warning("Too many wrong setup codes", metadata: ["peer": "\(address)"])
+      countRejected("setupCodeRate", address)
       return .refuse(status: 429, reason: "Too many wrong setup codes: try again in half a minute.")
-    }
-    guard setupCode.isRight(text) else {
-      setupAttempts.failed(request.remoteAddress, now: now)
-      logger.warning("A wrong setup code", metadata: ["peer": "\(request.remoteAddress)"])
-      countRejected("setupCode", request.remoteAddress)
+    case .wrongCode:
+      logger.warning("A wrong setup code", metadata: ["peer": "\(address)"])
+      countRejected("setupCode", address)
       return .refuse(
         status: 403, reason: "The setup code is wrong: “hyphactl setup-code” on the server shows it.")
-    }
-    guard restore == nil else {
+    case .busy:
       return .refuse(status: 409, reason: "A backup is being restored on this node.")
-    }
-    if let candidate {
-      return candidate == key
-        ? .accept : .refuse(status: 409, reason: "Another set-up of this node is under way.")
-    }
-    do throws(NodeError) {
-      try beginSignUp(key)
-      return .accept
-    } catch {
-      fail(error)
-      return .refuse(status: 500, reason: "This node cannot write to its disk.")
+    case .otherOffer:
+      return .refuse(status: 409, reason: "Another set-up of this node is under way.")
     }
   }
 

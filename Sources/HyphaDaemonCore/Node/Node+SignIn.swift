@@ -112,7 +112,7 @@ extension Node {
   /// - Parameter key: of the hypha, once it is known.
   private func checkMaySignIn(_ key: PublicKey?) throws(ControlError) {
     guard let record else {
-      guard candidate == nil, restore == nil else {
+      guard claim.candidate == nil, restore == nil else {
         throw ControlError(.alreadyInitialised, "This node is just being set up.")
       }
       return

@@ -48,8 +48,8 @@ public actor Node {
   var arrivedBytes = 0
   /// The hypha is about to be opened anew, since the disk refused a write.
   var isReopening = false
-  var setupCode: SetupCode?
-  var setupAttempts = SetupAttempts()
+  /// How the node is claimed, while it holds no hypha.
+  var claim = Claim()
   var rejections = Rejections()
   private var doubts = Doubts()
   private(set) var limiter: ConnectionLimiter?
@@ -58,8 +58,6 @@ public actor Node {
   var check: Verification?
   /// What feed readers got last, and which blocks there were.
   var publicPosts: (blocks: [UInt64], posts: PublicPosts)?
-  /// A sign-up that was accepted, until the first block under its key verified.
-  var candidate: PublicKey?
   var connections: [ConnectionID: Attached] = [:]
   private var nextConnection: ConnectionID = 1
   var outgoing: OutgoingConnections?
@@ -145,7 +143,7 @@ public actor Node {
       try openHypha(try resync(record))
     } else {
       try files.removeUnfinished()
-      setupCode = try files.setupCode()
+      claim.code = try files.setupCode()
     }
     ticking = loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] _ in
       self?.assumeIsolated { $0.tick() }
@@ -195,7 +193,7 @@ public actor Node {
     }
     for (key, length) in try visibleLengths() { nextEventSeq[key] = length }
     self.record = record
-    setupCode = nil
+    claim.finish()
     revoked = try revokedDevices()
   }
 
@@ -638,12 +636,12 @@ public actor Node {
   func beginSignUp(_ key: PublicKey) throws(NodeError) {
     try adopt(feed(NodeFiles.source, key), local: nil)
     nextEventSeq = [:]
-    candidate = key
+    claim.begin(key)
   }
 
   /// Once a block under the offered key is durable, the node holds that hypha only.
   private func finishSignUp() {
-    guard let key = candidate, let feed = hypha?.source, feed.heldBlocks > 0 else { return }
+    guard let key = claim.claimed(blocks: hypha?.source.heldBlocks ?? 0) else { return }
     let name = deviceName(nil)
     let record = NodeRecord(role: .alwaysOn, key: key.hex, domain: domain, deviceName: name)
     do throws(NodeError) {
@@ -652,8 +650,7 @@ public actor Node {
     } catch {
       return fail(error)
     }
-    candidate = nil
-    setupCode = nil
+    claim.finish()
     self.record = record
     logger.notice("Initialised: this node now keeps a hypha", metadata: ["hyphalink": "\(record.hyphalink)"])
     recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
@@ -661,8 +658,7 @@ public actor Node {
 
   /// The connection that offered a hypha ended before a block of it came.
   private func abandonSignUp() {
-    guard candidate != nil, connections.isEmpty else { return }
-    candidate = nil
+    guard connections.isEmpty, claim.abandon() else { return }
     hypha = nil
     membership = nil
     replicator = Replicator()

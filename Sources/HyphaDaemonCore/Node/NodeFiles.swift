@@ -104,6 +104,7 @@ struct NodeFiles {
       for name in Self.feedFileNames { try remove("\(feed)/\(name)") }
     }
     try removeSecrets()
+    try removeMembership()
   }
 
   /// Moves this node's own feed to those of other writers: for a device that signs out, or in anew, and from then on
@@ -228,7 +229,7 @@ struct NodeFiles {
     {
       return code
     }
-    let code = SetupCode()
+    let code = SetupCode(random: Node.random(SetupCode.length))
     try replace(Self.setupCode, Array(code.text.utf8))
     return code
   }

@@ -48,6 +48,11 @@ struct IPAddress: Hashable, Sendable, CustomStringConvertible {
   /// The larger network that may be one customer's, of IPv6 the first 48 bits; `nil` of IPv4, whose addresses are scarce.
   var network: [UInt8]? { bytes.count == 4 ? nil : Array(bytes[..<6]) }
 
+  /// The household of an address as text; what is no address counts for itself.
+  static func household(of address: String) -> [UInt8] {
+    IPAddress(address)?.household ?? Array(address.utf8)
+  }
+
   var description: String {
     var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
     inet_ntop(bytes.count == 4 ? AF_INET : AF_INET6, bytes, &text, socklen_t(text.count))

@@ -1,37 +1,38 @@
 import CSodium
-import Hypercore
 
 /// The one-time code with which an owner claims an uninitialised always-on node, so that a stranger who finds
 /// the domain first cannot.
 ///
 /// Ten characters of an alphabet without look-alikes, 50 bits, in two groups of five: `7K2QD-XM4PA`. A wrong one
 /// costs an attempt (``SetupAttempts``).
-struct SetupCode {
+public struct SetupCode: Sendable {
   /// Crockford's base 32: no I, L, O, U.
   private static let alphabet = Array("0123456789ABCDEFGHJKMNPQRSTVWXYZ".utf8)
-  private static let length = 10
+  /// Characters, without the dash.
+  public static let length = 10
   /// With the dash, as people see it.
-  let text: String
+  public let text: String
 
-  /// A new random code.
-  init() {
-    var characters: [UInt8] = []
-    for place in 0..<Self.length {
-      if place == Self.length / 2 { characters.append(UInt8(ascii: "-")) }
-      characters.append(Self.alphabet[Int(randombytes_uniform(UInt32(Self.alphabet.count)))])
-    }
-    text = String(decoding: characters, as: UTF8.self)
+  /// A new code.
+  ///
+  /// - Parameter random: ten random bytes.
+  public init(random: [UInt8]) {
+    precondition(random.count == Self.length)
+    // The alphabet's size divides 256, so that each character is as likely.
+    text = Self.grouped(random.map { Self.alphabet[Int($0) % Self.alphabet.count] })
   }
 
   /// A code that was kept.
   ///
   /// - Returns: `nil` for what is not one.
-  init?(kept: String) {
+  public init?(kept: String) {
     guard let characters = Self.normalise(kept), characters.count == Self.length else { return nil }
-    let half = Self.length / 2
-    text =
-      String(decoding: characters[..<half], as: UTF8.self) + "-"
-      + String(decoding: characters[half...], as: UTF8.self)
+    text = Self.grouped(characters)
+  }
+
+  private static func grouped(_ characters: [UInt8]) -> String {
+    let half = length / 2
+    return String(decoding: characters[..<half] + [UInt8(ascii: "-")] + characters[half...], as: UTF8.self)
   }
 
   /// Compares in constant time. Case, dashes, spaces and look-alike letters do not matter.
