@@ -5,7 +5,8 @@ package import Hypercore
 package final class SimulatedDisk {
   /// What goes wrong at a call.
   package enum Fault: CaseIterable, Sendable {
-    /// `EIO`, with nothing done.
+    /// `EIO`: a read, a write or a truncation does nothing. A sync that fails leaves any part of what was written, and the
+    /// system takes the rest for written as well: no later sync makes up for it.
     case refused
     /// `ENOSPC`, after a part of a write.
     case full
@@ -14,10 +15,13 @@ package final class SimulatedDisk {
   package static let sectorSize = 512
 
   fileprivate var files: [String: SimulatedFile] = [:]
+  fileprivate var random = SeededRandom(0)
   /// Called before each write, truncation and sync.
   package var beforeCall: () -> Void = {}
-  /// Calls that still succeed; then all fail with this.
-  package var fault: (after: Int, kind: Fault)?
+  /// Calls that still succeed, and what then fails: one call, or all from then on.
+  package var fault: (after: Int, kind: Fault, isLasting: Bool)?
+  /// How many calls have failed.
+  package private(set) var failures = 0
 
   package init() {}
 
@@ -37,23 +41,32 @@ package final class SimulatedDisk {
 
   /// What the disk might hold if the power were cut now.
   package func cutPower(_ random: inout SeededRandom) -> Contents {
-    // Nothing, all, or a part that is likelier to be all or nothing than the middle.
-    let likelihoods: [Double] = [0, 1, 0.05, 0.5, 0.95]
-    let likelihood = likelihoods.randomElement(using: &random) ?? 1
-    let isInOrder = Bool.random(using: &random)
     var contents: Contents = [:]
-    for name in files.keys.sorted() {
-      if let file = files[name] { contents[name] = file.cutPower(&random, likelihood, isInOrder: isInOrder) }
+    let names = files.keys.sorted()
+    for name in names {
+      // A bitfield that claims what never was is not told from one whose feed has lost it.
+      let other = name.hasSuffix("bitfield") ? nil : files[names.randomElement(using: &random) ?? name]
+      if let file = files[name] { contents[name] = file.cutPower(&random, stale: other?.stale ?? []) }
     }
     return contents
   }
 
-  fileprivate func call() -> Fault? {
-    beforeCall()
-    guard let fault else { return nil }
-    if fault.after == 0 { return fault.kind }
-    self.fault = (fault.after - 1, fault.kind)
-    return nil
+  fileprivate enum Call {
+    case read
+    case write
+    case other
+  }
+
+  fileprivate func call(_ call: Call) -> Fault? {
+    if call != .read { beforeCall() }
+    guard let fault, fault.kind == .refused || call == .write else { return nil }
+    guard fault.after == 0 else {
+      self.fault?.after -= 1
+      return nil
+    }
+    if !fault.isLasting { self.fault = nil }
+    failures += 1
+    return fault.kind
   }
 }
 
@@ -77,61 +90,106 @@ package final class SimulatedFile: RandomAccessStorage {
     current = MemoryStorage(bytes)
   }
 
+  /// What may turn up in new sectors of another file.
+  fileprivate var stale: [UInt8] { current.bytes }
+
   package var size: UInt64 {
     get throws(StorageError) { try current.size }
   }
 
   package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(StorageError) {
+    if disk.call(.read) != nil { throw Self.refused }
     try current.read(into: buffer, at: offset)
   }
 
   package func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(StorageError) {
-    let fault = disk.call()
+    let fault = disk.call(.write)
     if fault == .refused { throw Self.refused }
-    let written = fault == .full ? UnsafeRawBufferPointer(rebasing: bytes[..<(bytes.count / 2)]) : bytes
+    let count = fault == .full ? Int.random(in: 0...bytes.count, using: &disk.random) : bytes.count
+    let written = UnsafeRawBufferPointer(rebasing: bytes[..<count])
     try current.write(written, at: offset)
     changes.append(.write([UInt8](written), at: Int(offset)))
     if fault == .full { throw StorageError(.full, "the simulated disk is full") }
   }
 
   package func truncate(to size: UInt64) throws(StorageError) {
-    if disk.call() != nil { throw Self.refused }
+    if disk.call(.other) != nil { throw Self.refused }
     try current.truncate(to: size)
     changes.append(.resize(Int(size)))
   }
 
   package func sync() throws(StorageError) {
-    // What a failed sync leaves is not known, and no later one makes up for it.
-    if disk.call() != nil { throw Self.refused }
-    durable = current.bytes
+    let fault = disk.call(.other)
+    if fault != nil {
+      durable = cutPower(&disk.random, stale: [])
+    } else {
+      for change in changes { Self.apply(change, to: &durable) }
+    }
     changes = []
+    if fault != nil { throw Self.refused }
   }
 
   private static let refused = StorageError(.system(5), "the simulated disk refuses")
 
-  fileprivate func cutPower(
-    _ random: inout SeededRandom, _ likelihood: Double, isInOrder: Bool
-  ) -> [UInt8] {
+  private static func apply(_ change: Change, to bytes: inout [UInt8]) {
+    switch change {
+    case .resize(let size):
+      bytes.removeLast(max(0, bytes.count - size))
+      bytes += repeatElement(0, count: size - bytes.count)
+    case .write(let written, let offset):
+      bytes += repeatElement(0, count: max(0, offset + written.count - bytes.count))
+      bytes.replaceSubrange(offset..<offset + written.count, with: written)
+    }
+  }
+
+  /// The changes in pieces that are there as a whole or not at all.
+  private static func sectors(_ changes: [Change]) -> [Change] {
+    var pieces: [Change] = []
+    for change in changes {
+      guard case .write(let written, let offset) = change else {
+        pieces.append(change)
+        continue
+      }
+      var start = 0
+      while start < written.count {
+        let rest = SimulatedDisk.sectorSize - (offset + start) % SimulatedDisk.sectorSize
+        let end = min(written.count, start + rest)
+        pieces.append(.write(Array(written[start..<end]), at: offset + start))
+        start = end
+      }
+    }
+    return pieces
+  }
+
+  fileprivate func cutPower(_ random: inout SeededRandom, stale: [UInt8]) -> [UInt8] {
+    if changes.isEmpty { return durable }
     var bytes = durable
-    for change in isInOrder ? changes : changes.shuffled(using: &random) {
-      switch change {
-      case .resize(let size):
-        guard Double.random(in: 0..<1, using: &random) < likelihood else { continue }
-        bytes.removeLast(max(0, bytes.count - size))
-        bytes += repeatElement(0, count: size - bytes.count)
-      case .write(let written, let offset):
-        var start = 0
-        while start < written.count {
-          let place = offset + start
-          let end = min(
-            written.count, start + SimulatedDisk.sectorSize - place % SimulatedDisk.sectorSize)
-          defer { start = end }
-          let isThere = Double.random(in: 0..<1, using: &random) < likelihood
-          // A sector that is new to the file may be in it before its contents are.
-          guard isThere || place >= durable.count && Bool.random(using: &random) else { continue }
-          bytes += repeatElement(0, count: max(0, offset + end - bytes.count))
-          if isThere { bytes.replaceSubrange(place..<offset + end, with: written[start..<end]) }
+    if Int.random(in: 0..<4, using: &random) == 0 {
+      // All up to somewhere, as where a disk keeps the order.
+      let pieces = Self.sectors(changes)
+      for piece in pieces.prefix(Int.random(in: 0...pieces.count, using: &random)) {
+        Self.apply(piece, to: &bytes)
+      }
+      return bytes
+    }
+    // Nothing, all, or a part that is likelier to be all or nothing than the middle.
+    let likelihoods: [Double] = [0, 1, 0.05, 0.5, 0.95]
+    let likelihood = likelihoods.randomElement(using: &random) ?? 1
+    let ordered = Bool.random(using: &random) ? changes : changes.shuffled(using: &random)
+    for piece in Self.sectors(ordered) {
+      if Double.random(in: 0..<1, using: &random) < likelihood {
+        Self.apply(piece, to: &bytes)
+      } else if case .write(let written, let place) = piece, place >= durable.count,
+        Bool.random(using: &random)
+      {
+        // A sector that is new to the file may be in it before its contents are.
+        var filling = Change.write(Array(repeating: 0, count: written.count), at: place)
+        if place >= SimulatedDisk.sectorSize, stale.count > written.count, Bool.random(using: &random) {
+          let start = Int.random(in: 0...stale.count - written.count, using: &random)
+          filling = .write(Array(stale[start..<start + written.count]), at: place)
         }
+        // What is there already stays.
+        if place >= bytes.count { Self.apply(filling, to: &bytes) }
       }
     }
     return bytes

@@ -68,8 +68,11 @@ public final class Feed<Storage: RandomAccessStorage> {
     discoveryKey = Crypto.discoveryKey(key)
     self.keyPair = keyPair
     try Self.clearUnfinished(files)
-    try Self.checkKey(files, key)
-    guard try SleepHeader.tree.isAt(files.tree), try SleepHeader.signatures.isAt(files.signatures) else {
+    let isUnclaimed = try Self.isUnclaimed(files)
+    try Self.checkKey(files, key, rewrites: isUnclaimed)
+    guard try SleepHeader.tree.isAt(files.tree, rewrites: isUnclaimed),
+      try SleepHeader.signatures.isAt(files.signatures, rewrites: isUnclaimed)
+    else {
       throw FeedError(.damaged, "feed \(key.hex): tree or signatures do not begin with their SLEEP header")
     }
     pages = try NodePages(files.tree)

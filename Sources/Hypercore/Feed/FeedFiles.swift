@@ -46,12 +46,15 @@ struct SleepHeader: Equatable {
   }
 
   /// Whether the file begins with this header; an empty or shorter file is given it.
-  func isAt<Storage: RandomAccessStorage>(_ file: Storage) throws(FeedError) -> Bool {
-    if try file.byteCount() < UInt64(Self.size) {
-      try file.put(bytes, at: 0)
-      return true
+  ///
+  /// - Parameter rewrites: write it anew where it is there, since it may not be durable.
+  func isAt<Storage: RandomAccessStorage>(_ file: Storage, rewrites: Bool = false) throws(FeedError) -> Bool {
+    if try file.byteCount() >= UInt64(Self.size) {
+      guard try file.bytes(Self.size, at: 0) == bytes else { return false }
+      guard rewrites else { return true }
     }
-    return try file.bytes(Self.size, at: 0) == bytes
+    try file.put(bytes, at: 0)
+    return true
   }
 }
 

@@ -3,6 +3,9 @@
 /// The bitfield is written after a sync of the other three files, so what it claims is there; it may claim
 /// too little. From its length on, blocks that are on disk and lead to a signature are taken in; what follows
 /// them was never acknowledged and is cut off.
+///
+/// What is taken in although the bitfield does not claim it is written anew: a sync of it may have failed before, after which the
+/// system shows it and no longer writes it.
 extension Feed {
   /// The pair whose secret key is stored beside the feed.
   ///
@@ -22,6 +25,11 @@ extension Feed {
     return pair
   }
 
+  /// Whether nothing of the feed is known to have been durable.
+  static func isUnclaimed(_ files: FeedFiles<Storage>) throws(FeedError) -> Bool {
+    try files.bitfield.byteCount() <= UInt64(SleepHeader.size)
+  }
+
   /// Forgets a feed whose making a power cut ended: the system had given its files their size, but not yet their contents.
   /// Nothing of it was durable, or else the bitfield, which is written last, would claim something.
   static func clearUnfinished(_ files: FeedFiles<Storage>) throws(FeedError) {
@@ -30,12 +38,19 @@ extension Feed {
       guard try file.byteCount() >= UInt64(SleepHeader.size) else { continue }
       if try file.bytes(SleepHeader.size, at: 0).allSatisfy({ $0 == 0 }) { isBlank = true }
     }
-    guard isBlank, try files.bitfield.byteCount() <= UInt64(SleepHeader.size) else { return }
-    for file in [files.key, files.tree, files.signatures, files.data] { try file.cut(to: 0) }
+    guard isBlank, try isUnclaimed(files) else { return }
+    // Where the key goes first, its loss could not be told from damage to a feed that had blocks.
+    for file in [files.tree, files.signatures, files.data] {
+      try file.cut(to: 0)
+      try file.settle()
+    }
+    try files.key.cut(to: 0)
   }
 
   /// Writes the public key into a new feed, and refuses the files of another.
-  static func checkKey(_ files: FeedFiles<Storage>, _ key: PublicKey) throws(FeedError) {
+  ///
+  /// - Parameter rewrites: write it anew where it is there, since it may not be durable.
+  static func checkKey(_ files: FeedFiles<Storage>, _ key: PublicKey, rewrites: Bool) throws(FeedError) {
     if try files.key.byteCount() >= 32 {
       let stored = try files.key.bytes(32, at: 0)
       guard stored == key.bytes else {
@@ -43,10 +58,11 @@ extension Feed {
           .wrongKey, "another feed, \(Hex.encode(stored)), is stored where \(key.hex) should be")
       }
       // Who wrote it may have been stopped before its sync.
-      return try files.key.settle()
-    }
-    guard try files.tree.byteCount() <= UInt64(SleepHeader.size) else {
-      throw FeedError(.damaged, "feed \(key.hex): the key file is missing but the tree file is not")
+      guard rewrites else { return try files.key.settle() }
+    } else {
+      guard try files.tree.byteCount() <= UInt64(SleepHeader.size) else {
+        throw FeedError(.damaged, "feed \(key.hex): the key file is missing but the tree file is not")
+      }
     }
     try files.key.put(key.bytes, at: 0)
     try files.key.settle()
@@ -57,7 +73,10 @@ extension Feed {
     try loadBitfield()
     let claimed = bits.length
     try adoptNewest(upTo: claimed)
-    if bits.first(held: true, in: length..<bits.coveredBlocks) != nil { bits.truncate(to: length) }
+    // Also where only tree bits say more: a node is marked as held once the last one below it is.
+    if claimed > length || bits.first(held: true, in: length..<bits.coveredBlocks) != nil {
+      bits.truncate(to: length)
+    }
     try mendTreeBits()
     try findUnmarked()
     try takeInFollowing()
@@ -133,8 +152,10 @@ extension Feed {
           let second = try pages.node(right), first.byteSize <= parent.byteSize,
           second.byteSize == parent.byteSize - first.byteSize, Crypto.parent(first, second) == parent.hash
         {
-          bits.setNode(left)
-          bits.setNode(right)
+          for node in [first, second] {
+            try pages.set(node)
+            bits.setNode(node.treeIndex)
+          }
           recovery.markedNodes += 2
         }
       }
@@ -167,6 +188,9 @@ extension Feed {
     var roots = merkle
     var end = byteLength
     var nodes: [Node] = []
+    var blocks: [(bytes: [UInt8], offset: UInt64)] = []
+    // Signatures of which a part is there.
+    var torn: [UInt64] = []
     while roots.length < places {
       let index = roots.length
       guard let leaf = try pages.node(2 * index), leaf.byteSize <= UInt64(Limits.blockBytes),
@@ -175,12 +199,22 @@ extension Feed {
       let block = try files.data.bytes(Int(leaf.byteSize), at: end)
       guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash else { return }
       roots.append(leaf) { nodes.append($0) }
+      blocks.append((block, end))
       end += leaf.byteSize
-      guard let signature = try signature(at: index),
-        Crypto.verify(signature, of: Crypto.tree(roots.nodes), by: key)
-      else { continue }
+      guard let signature = try signature(at: index) else { continue }
+      guard Crypto.verify(signature, of: Crypto.tree(roots.nodes), by: key) else {
+        torn.append(index)
+        continue
+      }
       for node in nodes { try pages.set(node) }
+      for (bytes, offset) in blocks {
+        try bytes.withBytes { (bytes) throws(FeedError) in try dataWriter.write(bytes, at: offset) }
+      }
+      try store(signature, at: index)
+      for index in torn { try removeSignature(at: index) }
+      torn.removeAll()
       nodes.removeAll(keepingCapacity: true)
+      blocks.removeAll(keepingCapacity: true)
       bits.set(length..<roots.length)
       recovery.foundBlocks += roots.length - length
       adopt(roots)
@@ -193,8 +227,12 @@ extension Feed {
     guard !isWritable || bits.heldBlocks < length, places > length else { return }
     var candidate = places
     while candidate > length, places - candidate < Limits.signatureSearch {
-      if let roots = try signedRoots(length: candidate) {
-        for root in roots.nodes { bits.setNode(root.treeIndex) }
+      if let roots = try signedRoots(length: candidate), let signature = try signature(at: candidate - 1) {
+        for root in roots.nodes {
+          try pages.set(root)
+          bits.setNode(root.treeIndex)
+        }
+        try store(signature, at: candidate - 1)
         recovery.foundBlocks += 1
         return adopt(roots)
       }
@@ -212,7 +250,7 @@ extension Feed {
     while let missing = firstMissing(in: index..<end) {
       index = missing + 1
       guard let leaf = try pages.node(2 * missing), isWritable || leaf.byteSize > 0,
-        leaf.byteSize <= UInt64(Limits.blockBytes), let offset = try? byteOffset(of: missing),
+        leaf.byteSize <= UInt64(Limits.blockBytes), let offset = try knownOffset(of: missing),
         offset <= dataSize,
         leaf.byteSize <= dataSize - offset
       else { continue }
@@ -226,6 +264,14 @@ extension Feed {
       if let proof = try olderProof(from: 2 * missing) { _ = try takeIn(block, at: missing, proof) }
     }
     forgetOffsets()
+  }
+
+  /// - Returns: `nil` where what tells is missing or damaged.
+  private func knownOffset(of index: UInt64) throws(FeedError) -> UInt64? {
+    do throws(FeedError) { return try byteOffset(of: index) } catch {
+      guard error.code == .damaged else { throw error }
+      return nil
+    }
   }
 
   /// - Returns: whether the block is held now; not where what is on disk was damaged, or is only the rest of something.

@@ -60,9 +60,13 @@ extension Feed {
       try store(sign(Crypto.tree(merkle.nodes)), at: index)
       return true
     }
+    try removeSignature(at: index)
+    return false
+  }
+
+  func removeSignature(at index: UInt64) throws(FeedError) {
     try files.signatures.put(
       [UInt8](repeating: 0, count: 64), at: UInt64(SleepHeader.size) + 64 * index)
-    return false
   }
 
   /// Whether a signature before the last can stand in for it when the feed is opened.
