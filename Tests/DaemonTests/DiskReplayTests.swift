@@ -56,6 +56,9 @@ import Testing
     var (answered, marked, replaced) = (0, 0, 0)
     for call in calls {
       if call.kind == .output {
+        if answers(call).contains(where: { $0.result?.hyphalink != nil }) {
+          #expect(disk.hasDurableName("node.json"), "a hypha was told of before its record was durable")
+        }
         for answer in answers(call) where answer.id >= 1000 && answer.result?.id != nil {
           answered += 1
           guard Self.isAlone(answer.id) else { continue }
@@ -75,7 +78,7 @@ import Testing
       switch call.kind {
       case .written(let place) where call.name == "bitfield" && place > 0:
         marked += 1
-        for name in ["data", "tree", "signatures"] {
+        for name in ["key", "data", "tree", "signatures"] {
           #expect(
             !disk.unsynced.contains("\(call.folder)/\(name)"),
             "the bitfield claims what is not synced in \(name)")
@@ -140,7 +143,7 @@ import Testing
     let status = try node.client().call(NodeStatus.self, .init())
     if let link = promise.hyphalink { #expect(status.hyphalink == link, "\(moment)") }
     guard status.hyphalink != nil else { return }
-    var held = Set(try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text))
+    var held = try texts(node)
     #expect(held.isSuperset(of: promise.posts), "\(promise.posts.subtracting(held)) are lost: \(moment)")
     let verified = try await node.ctl("verify")
     #expect(verified.status == 0, "\(verified): \(moment)")
@@ -150,19 +153,17 @@ import Testing
     try await node.kill()
     try await node.start()
     #expect(
-      Set(try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text)) == held, "\(moment)")
+      try texts(node) == held, "\(moment)")
   }
 
   // MARK: - What the daemons do
 
-  /// Calls after which a process is killed for sure, by their letter and the end of the path; the others are random.
-  private static let lastCalls: [(kind: Character, path: String)] = [
-    ("m", "hypha"), ("m", "source"), ("c", "source/bitfield"), ("r", "secrets/writer.new"),
-    ("w", "source/key"),
-    ("w", "source/tree"), ("s", "source/signatures"), ("r", "node.json.new"), ("w", "source/signatures"),
-    ("w", "source/data"), ("w", "source/tree"), ("s", "source/data"), ("s", "source/tree"),
-    ("w", "source/bitfield"),
-    ("c", "data"), ("r", "membership.new"),
+  /// Calls after which a process is killed for sure: their letter, the end of the path, and one of how many such calls it may be.
+  private static let lastCalls: [(kind: Character, path: String, of: Int)] = [
+    ("m", "hypha", 1), ("m", "source", 1), ("c", "source/bitfield", 1), ("r", "secrets/writer.new", 1),
+    ("w", "source/key", 1), ("w", "source/tree", 1), ("s", "source/signatures", 1), ("r", "node.json.new", 1),
+    ("w", "/key", 1), ("w", "source/signatures", 4), ("w", "source/data", 4), ("w", "source/tree", 4),
+    ("s", "source/data", 4), ("s", "source/tree", 4), ("w", "source/bitfield", 4), ("c", "/data", 1),
   ]
 
   /// Says when the process that starts next is killed.
@@ -171,8 +172,8 @@ import Testing
     guard round <= Self.lastCalls.count else {
       return try disk.kill(after: Int.random(in: 1...120, using: &random))
     }
-    let (kind, path) = Self.lastCalls[round - 1]
-    try disk.kill(after: Int.random(in: 1...(round < 9 ? 1 : 4), using: &random), kind, path)
+    let (kind, path, count) = Self.lastCalls[round - 1]
+    try disk.kill(after: Int.random(in: 1...count, using: &random), kind, path)
   }
 
   /// Starts a daemon that may be killed meanwhile.
@@ -238,6 +239,13 @@ import Testing
   func keeper() async throws {
     var random = SeededRandom(Self.seed &+ 1)
     let laptop = try await HyphactlTests.origin()
+    // Writes, once it may, by way of the laptop.
+    let phone = try await HyphactlTests.fresh()
+    let writer = try phone.client().call(
+      NodeInitialise.self,
+      .init(hyphalink: try node(laptop).hyphalink, deviceName: "phone", writer: true)
+    ).writer
+    _ = try phone.client().call(ConnectionsAdd.self, .init(url: laptop.url))
     let server = try TestNode()
     let disk = try await TestDisk(of: server)
     var promised: [(calls: Int, posts: Set<String>)] = []
@@ -247,16 +255,20 @@ import Testing
       try plan(round, of: rounds, disk, &random)
       if try await start(server) {
         try? connect(server, laptop)
+        if round == 9 {
+          _ = try laptop.client().call(DatabaseAuthorize.self, .init(key: try #require(writer)))
+        }
         for number in 0..<4 {
-          var posts: Set<String> = []
-          for part in 0..<3 {
-            posts.insert("\(round) \(number) \(part)")
-            _ = try laptop.client().call(PostsCreate.self, .init(text: "\(round) \(number) \(part)"))
+          let posts: Set = ["\(round) \(number) by the laptop", "\(round) \(number) by the phone"]
+          for (text, writer) in zip(posts.sorted(), [laptop, try node(phone).canPost ? phone : laptop]) {
+            _ = try writer.client().call(PostsCreate.self, .init(text: text))
           }
+          try await eventually { try texts(laptop).isSuperset(of: posts) ? true : nil }
           let isTold = try await eventually("the server does not get the posts: \(server.log)") {
             if server.daemon?.poll() != nil { return false }
             let peers = try laptop.client().call(PeersList.self, .init()).peers
-            return !peers.isEmpty && peers.allSatisfy(\.synced) ? true : nil
+            // The phone is one of them.
+            return peers.count == 2 && peers.allSatisfy(\.synced) ? true : nil
           }
           guard isTold else { break }
           promised.append((disk.calls.count - 1, posts))
@@ -274,9 +286,15 @@ import Testing
       "seed \(Self.seed): killed \(killed) times, \(calls.count) calls, power cut in \(Self.states) states")
   }
 
+  private func node(_ node: TestNode) throws -> NodeInfo { try node.client().call(NodeStatus.self, .init()) }
+
+  private func texts(_ node: TestNode) throws -> Set<String> {
+    Set(try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text))
+  }
+
   /// Has the server keep the laptop's hypha, if it does not yet, and connects the two.
   private func connect(_ server: TestNode, _ laptop: TestNode) throws {
-    let isClaimed = try server.client().call(NodeStatus.self, .init()).hyphalink != nil
+    let isClaimed = try node(server).hyphalink != nil
     let code = isClaimed ? nil : try server.client().call(SetupCodeShow.self, .init()).code
     _ = try laptop.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
   }

@@ -18,6 +18,8 @@ final class ReplayedDisk {
 
     var isSynced: Bool { changes.isEmpty }
 
+    func isSynced(_ name: String) -> Bool { !changes.contains { $0.contains { $0.name == name } } }
+
     /// Changes that are only there together.
     func change(_ names: [(name: String, entry: Entry?)]) {
       for (name, entry) in names { entries[name] = entry }
@@ -88,6 +90,9 @@ final class ReplayedDisk {
     }
     return true
   }
+
+  /// Whether a name in the state folder itself leads to what it is to lead to after a power cut, too.
+  func hasDurableName(_ name: String) -> Bool { root.isSynced(name) }
 
   /// Writes what may be there after a power cut now.
   func cutPower(into path: String, _ random: inout SeededRandom) throws {
