@@ -85,7 +85,7 @@ let package = Package(
     .testTarget(
       name: "DaemonTests",
       dependencies: [
-        "Hypercore", "HyphaDaemonCore", "HyphaControlAPI", "TestSupport",
+        "CSodium", "Hypercore", "Hyperdb", "HyphaDaemonCore", "HyphaControlAPI", "TestSupport",
         .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOEmbedded", package: "swift-nio"),

@@ -32,11 +32,14 @@ enum Programs {
 }
 
 /// A new folder, under `/tmp` if not elsewhere, that goes away with this object. Its name is short: a socket's path has at most 107 bytes.
+///
+/// Where `HYPHA_KEEP` names a folder, it is made there and stays: who runs the tests wants to see what a failure left.
 final class TemporaryFolder: Sendable {
   let path: String
+  private static let kept = getenv("HYPHA_KEEP").map { String(cString: $0) }
 
-  init(in parent: String = "/tmp") throws {
-    var template = Array("\(parent)/hypha-XXXXXX".utf8CString)
+  init(in parent: String? = nil) throws {
+    var template = Array("\(parent ?? Self.kept ?? "/tmp")/hypha-XXXXXX".utf8CString)
     guard mkdtemp(&template) != nil else {
       throw HarnessError("no temporary folder: \(String(cString: strerror(errno)))")
     }
@@ -44,6 +47,11 @@ final class TemporaryFolder: Sendable {
   }
 
   deinit {
+    if Self.kept == nil { remove() }
+  }
+
+  /// Removes it, wherever it is: nobody wants to see it.
+  func remove() {
     try? FileManager.default.removeItem(atPath: path)
   }
 
@@ -325,6 +333,13 @@ final class TestNode {
   func kill() async throws {
     try await daemon?.kill()
     daemon = nil
+  }
+
+  /// Starts the daemon, and ends it as a power failure would, whether it answers by then or not.
+  func startAndKill(after time: Duration) async throws {
+    daemon = try run()
+    try await Task.sleep(for: time)
+    try await kill()
   }
 
   func client() throws -> ControlClient {
