@@ -1,5 +1,7 @@
+import CSodium
 import FoundationEssentials
 import Glibc
+import Hypercore
 import HyphaControlAPI
 import Testing
 
@@ -107,11 +109,34 @@ import Testing
     }
   }
 
+  /// What the passphrase gives before anything else, worked out as docs/protocol.md says.
+  private static func rootKey() throws -> [UInt8] {
+    let passphrase = HyphactlTests.passphrase.dropLast().map { CChar($0) }
+    let message = Array("hyphaexample.org".utf8)
+    var salt = [UInt8](repeating: 0, count: crypto_pwhash_saltbytes())
+    crypto_generichash(&salt, salt.count, message, UInt64(message.count), nil, 0)
+    var root = [UInt8](repeating: 0, count: 32)
+    let derived = crypto_pwhash(
+      &root, UInt64(root.count), passphrase, UInt64(passphrase.count), salt, 3, 64 << 20,
+      crypto_pwhash_alg_argon2id13())
+    try #require(derived == 0)
+    return root
+  }
+
+  private static func atRestKey() throws -> [UInt8] {
+    var key = [UInt8](repeating: 0, count: 32)
+    _ = crypto_kdf_derive_from_key(&key, key.count, 3, Array("hyphakey".utf8CString), try rootKey())
+    return key
+  }
+
   private func secrets(_ hypha: Hypha) throws -> [Planted] {
     var secrets = [
       Planted("passphrase", text: String(decoding: HyphactlTests.passphrase, as: UTF8.self)),
       Planted("backup's passphrase", text: Self.backupPassphrase),
       Planted("setup code", text: hypha.setupCode),
+      Planted("setup code without its dash", text: String(hypha.setupCode.filter { $0 != "-" })),
+      Planted("the root key", key: try Self.rootKey()),
+      Planted("the at-rest key", key: try Self.atRestKey()),
     ]
     for (name, node) in [("laptop", hypha.laptop), ("phone", hypha.phone)] {
       let writer = node.folder.read("state/secrets/writer")
@@ -153,18 +178,12 @@ import Testing
     }
 
     for (name, node) in [("laptop", hypha.laptop), ("server", hypha.server), ("phone", hypha.phone)] {
-      for path in ["/", "/feed.json", "/feed.xml", "/.well-known/dat", "/healthz", "/../secrets/writer"] {
+      for path in ["/", "/feed.json", "/feed.atom", "/.well-known/dat", "/healthz", "/../secrets/writer"] {
         let client = try RawClient(host: node.host, port: node.port)
         client.send("GET \(path) HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n")
         hypha.said.append(("\(name) \(path)", try await client.readToEnd()))
       }
-      for call in [
-        "rpc.discover", "node.status", "devices.list", "requests.list", "connections.list", "node.doctor",
-      ] {
-        let caller = try RawCaller(path: node.socket)
-        try caller.send(#"{"jsonrpc":"2.0","id":1,"method":"\#(call)","params":{}}"#)
-        hypha.said.append(("\(name) \(call)", Array((try caller.line() ?? "").utf8)))
-      }
+      for (method, answer) in try answers(of: node) { hypha.said.append(("\(name) \(method)", answer)) }
       for file in try FileManager.default.subpathsOfDirectory(atPath: node.statePath)
       where !file.hasPrefix("secrets/") {
         hypha.said.append(("\(name)'s \(file)", node.folder.read("state/\(file)")))
@@ -174,10 +193,45 @@ import Testing
       let arguments = try Data(contentsOf: URL(filePath: "/proc/\(try #require(node.daemon?.pid))/cmdline"))
       hypha.said.append(("\(name)'s arguments", Array(arguments)))
     }
-    #expect(hypha.said.count > 80)
+    #expect(hypha.said.count > 200)
     for (what, bytes) in hypha.said {
       for secret in secrets { #expect(!secret.isIn(bytes), "\(secret.name) is in \(what)") }
     }
+  }
+
+  /// What a node answers to every method of its control socket, and the events that this makes. One that it refuses says so.
+  private func answers(of node: TestNode) throws -> [(method: String, answer: [UInt8])] {
+    // What some method or other needs; each takes its own.
+    let params = """
+      {"limit":10,"text":"said to all","id":"0123","key":"some/key","value":"some value","prefix":"","device":"phone","name":"phone",\
+      "writer":"00","url":"ws://127.0.0.1:1","for":"ready","timeoutSeconds":1,"waitSeconds":1,"hyphalink":"none","domain":"a b",\
+      "passphrase":"too short","subscription":1,"offset":0,"count":1,"bytes":""}
+      """
+    let caller = try RawCaller(path: node.socket)
+    var lines: [(String, [UInt8])] = []
+    /// Events come between the answers. Their numbers are smaller.
+    func call(_ method: String, _ params: String) throws -> String {
+      let id = 1_000_000 + lines.count
+      try caller.send(#"{"jsonrpc":"2.0","id":\#(id),"method":"\#(method)","params":\#(params)}"#)
+      while let line = try caller.line() {
+        lines.append((method, Array(line.utf8)))
+        if line.contains("\(id)") { return line }
+      }
+      throw HarnessError("no answer to \(method)")
+    }
+    let discovered = try JSONDecoder().decode(
+      JSONValue.self, from: Data(try call("rpc.discover", "{}").utf8))
+    guard case .array(let methods)? = discovered["result"]?["methods"] else {
+      throw HarnessError("\(discovered)")
+    }
+    _ = try call("events.subscribe", #"{"after":0}"#)
+    for method in methods {
+      guard case .string(let name)? = method["name"] else { throw HarnessError("\(method)") }
+      // That one ends what the test looks at.
+      if name != "node.signOut", !name.hasPrefix("events.") { _ = try call(name, params) }
+    }
+    #expect(lines.contains { String(decoding: $0.1, as: UTF8.self).contains("events.event") })
+    return lines
   }
 
   /// A process's mappings: what is in them, and the kernel's flags.

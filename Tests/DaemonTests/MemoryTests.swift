@@ -5,23 +5,26 @@ import Testing
 
 /// What a daemon's memory holds, read as a debugger would.
 @Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct MemoryTests {
-  /// How often each text is in the memory that a process can write to.
+  /// How often each text is in a process's memory, also where it may not look itself for the time being.
   private func count(_ texts: [String], in pid: pid_t) throws -> [Int] {
+    try count(texts.map { Array($0.utf8) }, in: pid)
+  }
+
+  private func count(_ needles: [[UInt8]], in pid: pid_t) throws -> [Int] {
     let file = open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw HarnessError("memory of \(pid): \(String(cString: strerror(errno)))") }
     defer { close(file) }
-    var counts = [Int](repeating: 0, count: texts.count)
+    var counts = [Int](repeating: 0, count: needles.count)
     for line in try kernelFile("/proc/\(pid)/maps").split(separator: "\n") {
       let fields = line.split(separator: " ")
       let ends = fields[0].split(separator: "-").compactMap { Int($0, radix: 16) }
-      guard ends.count == 2, fields[1].hasPrefix("rw") else { continue }
+      guard ends.count == 2, ends[1] - ends[0] < 1 << 30 else { continue }
       var memory = [UInt8](repeating: 0, count: ends[1] - ends[0])
       guard pread(file, &memory, memory.count, off_t(ends[0])) == memory.count else { continue }
-      for (place, text) in texts.enumerated() {
-        let needle = Array(text.utf8)
+      for (place, needle) in needles.enumerated() {
         memory.withUnsafeBytes { memory in
-          guard var from = memory.baseAddress, memory.count > needle.count else { return }
-          let end = from + memory.count - needle.count
+          guard var from = memory.baseAddress, memory.count >= needle.count else { return }
+          let end = from + memory.count - needle.count + 1
           while from < end, let found = memchr(from, Int32(needle[0]), end - from) {
             if memcmp(found, needle, needle.count) == 0 { counts[place] += 1 }
             from = UnsafeRawPointer(found) + 1
@@ -48,6 +51,38 @@ import Testing
     }
     // That it looks at the right memory.
     #expect(counts.last ?? 0 > 0)
+  }
+
+  @Test func aBackupsPassphraseDoesNotStayInMemory() async throws {
+    let laptop = try await HyphactlTests.origin()
+    let passphrase = "remnant sandpaper tiptoeing unhook"
+    let made = try await laptop.ctl(
+      "backup", "\(laptop.folder.path)/backup", "--encrypt", "--passphrase-file", "-",
+      input: Array("\(passphrase)\n".utf8))
+    #expect(made.status == 0, "\(made.stderr)")
+    let pid = try #require(laptop.daemon?.pid)
+    let words = passphrase.split(separator: " ")
+    let parts = [words[..<3], words[1...]].map { $0.joined(separator: " ") }
+    try await eventually("the backup's passphrase stays in the daemon's memory") {
+      try count(parts, in: pid).allSatisfy { $0 == 0 } ? true : nil
+    }
+  }
+
+  @Test func keysDoNotStayInMemoryAfterSigningOut() async throws {
+    let laptop = try await HyphactlTests.origin()
+    let pid = try #require(laptop.daemon?.pid)
+    let keys = [laptop.folder.read("state/secrets/writer"), laptop.folder.read("state/secrets/channel")].map {
+      Array($0.prefix(32))
+    }
+    #expect(keys.allSatisfy { $0.count == 32 })
+    let held = try count(keys, in: pid)
+    #expect(held.allSatisfy { $0 > 0 }, "the keys are not looked for where they are: \(held)")
+    let signedOut = try await laptop.ctl("sign-out", "--yes")
+    #expect(signedOut.status == 0, "\(signedOut.stderr)")
+    try await eventually("keys stay in the daemon's memory") {
+      try count(keys, in: pid).allSatisfy { $0 == 0 } ? true : nil
+    }
+    #expect(laptop.daemon?.poll() == nil)
   }
 
   @Test func aPassphraseDoesNotStayInMemory() async throws {
