@@ -87,8 +87,14 @@ public enum HyphaLimits {
   static let revokedTail: UInt64 = 256
   /// Bytes of a sealed message.
   public static let messageBytes = 4096
-  /// Messages that one connection may send at once; then one a second.
+  /// Messages that one sender may send at once, and all together: two mailboxes full. Then one each interval, in milliseconds.
   static let messagesAtOnce: Int64 = 512
+  static let messageInterval: Int64 = 1000
+  /// Of these, a sender's that do not count for all together, and milliseconds until it has one more: a device asks, and answers.
+  static let firstMessages: Int64 = 4
+  static let firstMessageInterval: Int64 = 60_000
+  /// Senders that are remembered.
+  static let messageSenders = 1024
   /// Milliseconds in which a request can be answered: 7 days.
   public static let requestLifetime: Int64 = 7 * 86_400_000
   /// Milliseconds that another device's clock may be ahead.

@@ -94,4 +94,65 @@ import Testing
     withExtendedLifetime(others) {}
     try await place.stop()
   }
+
+  @Test("A flood of messages from several addresses, over ever new connections, keeps no device out")
+  func messages() async throws {
+    let place = try await Place(http: Self.proxied)
+    let (port, key) = (place.server.port, place.key)
+    let file = "\(place.server.statePath)/membership"
+    let begun = ContinuousClock.now
+    let strangers = Task {
+      try await withThrowingTaskGroup { group in
+        for id in 0..<4 {
+          group.addTask {
+            for round in 0..<4 {
+              let peer = try await HostilePeer(
+                port: port, key: key, id: UInt8(id * 4 + round), from: "198.51.100.\(id)")
+              while peer.session.remoteHandshake == nil { _ = try await peer.listen() }
+              for number in 0..<300 { peer.say(sealed: id * 10_000 + round * 1000 + number) }
+              try await peer.fetch()
+            }
+          }
+        }
+        try await group.waitForAll()
+      }
+    }
+    // Each time that it is saved it is another file.
+    let saves = Task {
+      var files: Set<ino_t> = []
+      while !Task.isCancelled {
+        var info = stat()
+        if stat(file, &info) == 0 { files.insert(info.st_ino) }
+        try? await Task.sleep(for: .milliseconds(10))
+      }
+      return files.count
+    }
+    try await place.goodPeerSyncs("a flood of messages")
+    let phone = try TestNode()
+    try await phone.start()
+    let signedIn = try await phone.startCtl(
+      [
+        "sign-in", "http://127.0.0.1:\(port)", "--domain", "example.org", "--name", "phone",
+        "--passphrase-file", "-",
+      ], input: Array(place.passphrase.text.utf8)
+    ).end()
+    #expect(signedIn.status == 0, "\(signedIn.stderr)")
+    try await eventually(within: 20, "the request does not arrive: \(place.origin.log)") {
+      try place.origin.client().call(RequestsList.self, .init()).requests.first { $0.name == "phone" }
+    }
+    try await strangers.value
+    let seconds = Double((ContinuousClock.now - begun).components.seconds)
+    let taken = try place.server.client().call(RequestsList.self, .init())
+    let limited = Double(taken.dropped["limited"] ?? 0)
+    // Of 4,800 and what the phone said.
+    #expect(limited > 4800 - 512 - 4 * 4 - seconds - 10, "\(taken)")
+    let passedOn = try place.origin.client().call(RequestsList.self, .init()).dropped
+    #expect(passedOn["limited"] == nil && passedOn["unopened", default: 0] > 100, "\(passedOn)")
+    saves.cancel()
+    let saved = await saves.value
+    print("a flood of messages: \(seconds) s, \(limited) dropped, saved \(saved) times")
+    #expect(Double(saved) <= 2 + seconds / 5)
+    try await phone.stop()
+    try await place.stop()
+  }
 }

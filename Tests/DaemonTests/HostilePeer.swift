@@ -33,6 +33,14 @@ final class HostilePeer {
 
   private func flush() { client.frame(0x82, session.takeOutput()) }
 
+  /// Sends a message of nearly 4 KiB to the hypha's devices that has the form of a sealed one, each number another.
+  func say(sealed number: Int) {
+    let nonce = (0..<24).map { UInt8(truncatingIfNeeded: number >> ($0 & 31)) }
+    let message = [0x0A, 24] + nonce + [0x12, 0xA0, 0x1F] + [UInt8](repeating: 7, count: 4000)
+    session.send(extension: Node.extensionName, message, on: channel)
+    flush()
+  }
+
   /// The bytes of messages, to be sent over and over.
   func bytes(_ messages: [Message]) -> [UInt8] {
     for message in messages { session.send(message, on: channel) }

@@ -8,6 +8,7 @@ struct Place {
   let server: TestNode
   let origin: TestNode
   let key: PublicKey
+  let passphrase: Secret
   let pid: pid_t
 
   init(settings: String = "", http: String = "") async throws {
@@ -17,7 +18,7 @@ struct Place {
     try await server.start()
     try await origin.start()
     let client = try origin.client()
-    let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
+    passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
     let made = try client.call(
       NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "laptop"))
     key = try #require(PublicKey(hex: made.hyphalink.dropFirst("dat://".count)))

@@ -6,7 +6,7 @@ import Testing
 @testable import Hypha
 
 /// Nodes of one hypha, and connections between them by which messages and blocks pass.
-private final class Household {
+final class Household {
   static let key = [UInt8](repeating: 7, count: 32)
 
   final class Node {

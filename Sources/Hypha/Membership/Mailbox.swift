@@ -40,6 +40,11 @@ struct Mailbox {
     self.limits = limits
   }
 
+  func contains(_ message: [UInt8]) -> Bool {
+    let hash = Digest.hash(message)
+    return items.contains { $0.hash == hash }
+  }
+
   /// - Returns: `false` for a message that is here already.
   mutating func add(_ message: [UInt8], from peer: ConnectionID?, address: String, now: Int64) -> Bool {
     let hash = Digest.hash(message)
@@ -84,25 +89,5 @@ struct Mailbox {
   /// The first message at or behind `serial` for a peer.
   func message(from serial: UInt64, for peer: ConnectionID) -> Item? {
     items.first { $0.serial >= serial && $0.peer != peer }
-  }
-}
-
-/// Lets so many through at once, and then one a second.
-struct TokenBucket {
-  private var milliTokens: Int64
-  private var last: Int64?
-
-  init() {
-    milliTokens = HyphaLimits.messagesAtOnce * 1000
-  }
-
-  mutating func take(now: Int64) -> Bool {
-    if let last {
-      milliTokens = min(HyphaLimits.messagesAtOnce * 1000, milliTokens + max(0, min(now - last, 86_400_000)))
-    }
-    last = now
-    guard milliTokens >= 1000 else { return false }
-    milliTokens -= 1000
-    return true
   }
 }

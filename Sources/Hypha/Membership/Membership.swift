@@ -30,7 +30,6 @@ public final class Membership<Storage: RandomAccessStorage> {
   private struct Peer {
     /// Of the first message that it may not have.
     var serial: UInt64 = 0
-    var bucket = TokenBucket()
   }
 
   private let hypha: Hypha<Storage>
@@ -39,14 +38,20 @@ public final class Membership<Storage: RandomAccessStorage> {
   private(set) var book = RequestBook()
   private(set) var mailbox: Mailbox
   private var peers: [ConnectionID: Peer] = [:]
+  private var rates = MessageRates()
   private var events: [Event] = []
   /// Requests that are not answered, expired ones too, since a clock that jumped comes back; and what was last said of each.
   private var unanswered: [RequestID: ReceivedRequest.State] = [:]
 
   /// Messages dropped since this was made.
   public private(set) var drops = Drops()
+  /// Whether there is something that this node promised to remember, or says itself, that ``encodeState()`` was not asked for
+  /// since: it is to be saved before anything is sent.
+  public private(set) var hasPromises = false
+  /// Whether messages came or went that others only pass on here. To save them can wait: who sent them has them, too.
+  private var hasOtherMessages = false
   /// Whether ``encodeState()`` has changed since it was last asked for.
-  public private(set) var hasChanged = false
+  public var hasChanged: Bool { hasPromises || hasOtherMessages }
   /// Whether the state that was given could be read. If not, it was left aside: ids of earlier requests are not known.
   public let isStateIntact: Bool
 
@@ -123,10 +128,6 @@ public final class Membership<Storage: RandomAccessStorage> {
       drops.oversized += 1
       return
     }
-    guard peers[peer]?.bucket.take(now: now) ?? true else {
-      drops.limited += 1
-      return
-    }
     guard SecureChannel.isSealed(message) else {
       drops.malformed += 1
       return
@@ -134,13 +135,23 @@ public final class Membership<Storage: RandomAccessStorage> {
     switch channel {
     case .some(let channel):
       guard let plaintext = channel.open(message) else {
+        // Not counted for the rate: a node between passes on what it cannot open, and must not be kept from passing on what opens.
         drops.unopened += 1
         return
       }
+      guard isWithinRate(address, now: now) else { return }
       open(plaintext, now: now)
     case .none:
-      if mailbox.add(message, from: peer, address: address, now: now) { hasChanged = true }
+      // What is here already comes again with each connection.
+      guard !mailbox.contains(message), isWithinRate(address, now: now) else { return }
+      if mailbox.add(message, from: peer, address: address, now: now) { hasOtherMessages = true }
     }
+  }
+
+  private func isWithinRate(_ address: String, now: Int64) -> Bool {
+    let isWithin = rates.take(address, now: now)
+    if !isWithin { drops.limited += 1 }
+    return isWithin
   }
 
   private func open(_ plaintext: [UInt8], now: Int64) {
@@ -194,7 +205,7 @@ public final class Membership<Storage: RandomAccessStorage> {
     }
     let entry = RequestBook.Entry(request: request, answer: hasWriter(request.writer) ? .authorised : nil)
     book.add(entry)
-    hasChanged = true
+    hasPromises = true
     guard entry.answer == nil else { return }
     unanswered[request.id] = .pending
     events.append(.requested(received(entry, now: now)))
@@ -205,7 +216,7 @@ public final class Membership<Storage: RandomAccessStorage> {
     guard answer == .denied else { return }
     if own?.request.id == id, own?.isDenied == false {
       own?.isDenied = true
-      hasChanged = true
+      hasPromises = true
       look(now: now)
     }
     if unanswered[id] != nil { settle(id, .denied, now: now) }
@@ -214,7 +225,7 @@ public final class Membership<Storage: RandomAccessStorage> {
   private func settle(_ id: RequestID, _ answer: AuthorisationAnswer.Kind, now: Int64) {
     book.answer(id, answer)
     unanswered[id] = nil
-    hasChanged = true
+    hasPromises = true
     if let entry = book[id] { events.append(.answered(received(entry, now: now))) }
   }
 
@@ -389,8 +400,8 @@ public final class Membership<Storage: RandomAccessStorage> {
 
   /// Forgets what is too old, and sees what has changed in the database.
   public func tick(now: Int64) {
-    if mailbox.expire(now: now) { hasChanged = true }
-    if book.expire(now: now) { hasChanged = true }
+    if mailbox.expire(now: now) { hasOtherMessages = true }
+    if book.expire(now: now) { hasPromises = true }
     look(now: now)
   }
 
@@ -416,7 +427,7 @@ public final class Membership<Storage: RandomAccessStorage> {
       // The clock went back: who did not get it before is to get it now.
       if request.state == .pending { post(own.sealed, now: now) }
     }
-    hasChanged = true
+    hasPromises = true
     events.append(.ownAnswered(request))
   }
 
@@ -437,7 +448,7 @@ public final class Membership<Storage: RandomAccessStorage> {
 
   private func post(_ message: [UInt8], now: Int64) {
     _ = mailbox.add(message, from: nil, address: "", now: now)
-    hasChanged = true
+    hasPromises = true
   }
 
   // MARK: - State
@@ -445,7 +456,8 @@ public final class Membership<Storage: RandomAccessStorage> {
   /// What is to be remembered over a restart: the own request, ids of requests that were seen, the mailbox. It holds no
   /// secret.
   public func encodeState() -> [UInt8] {
-    hasChanged = false
+    hasPromises = false
+    hasOtherMessages = false
     return MembershipRecord<Storage>(own: own, entries: book.entries, items: mailbox.items).encoded
   }
 }

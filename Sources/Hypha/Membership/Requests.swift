@@ -58,7 +58,7 @@ public struct Drops: Equatable, Sendable {
   public var repeated = 0
   /// More requests than are remembered.
   public var full = 0
-  /// More messages than one connection may send.
+  /// More messages than one sender may send, or all together.
   public var limited = 0
 }
 

@@ -6,6 +6,9 @@ public import HyphaControlAPI
 
 /// Devices: how one asks to be let in, how others answer, and what passes between them.
 extension Node {
+  /// Milliseconds between two times that messages which only pass through are saved.
+  private static let messagesInterval: Int64 = 5_000
+
   /// How this node's own request stands, if it made one.
   var ownRequestInfo: OwnRequestInfo? {
     membership?.ownRequest(now: Self.now().milliseconds).map { OwnRequestInfo($0) }
@@ -62,7 +65,16 @@ extension Node {
     recordMembershipEvents()
     try recordRevocations()
     // With no room left they are remembered in memory, and written once there is.
-    if membership.hasChanged, room.state != .low { try files.writeMembership(membership.encodeState()) }
+    guard isMembershipDue, room.state != .low else { return }
+    lastMembershipSave = monotonic
+    try files.writeMembership(membership.encodeState())
+  }
+
+  /// Whether requests and messages are to be saved now: what this node has promised to remember at once, what only passes through
+  /// now and then, since strangers choose how often that changes.
+  var isMembershipDue: Bool {
+    guard let membership, membership.hasChanged else { return false }
+    return membership.hasPromises || isStopping || monotonic >= lastMembershipSave + Self.messagesInterval
   }
 
   func recordMembershipEvents() {

@@ -38,6 +38,8 @@ public actor Node {
   var record: NodeRecord?
   var hypha: Hypha<FileStorage>?
   var membership: Membership<FileStorage>?
+  /// When requests and messages were last saved, on the monotonic clock.
+  var lastMembershipSave: Int64 = 0
   /// Devices that were revoked when this was last looked at.
   var revoked: Set<PublicKey> = []
   var replicator = Replicator<FileStorage>() {
@@ -533,7 +535,7 @@ public actor Node {
       case .finished: break
       }
     }
-    if downloaded || membership?.hasChanged == true { scheduleFlush() }
+    if downloaded || membership?.hasPromises == true { scheduleFlush() }
     noteSynced()
   }
 
@@ -614,7 +616,7 @@ public actor Node {
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()
-    if membership?.hasChanged == true || record?.catchesUp == true { scheduleFlush() }
+    if isMembershipDue || record?.catchesUp == true { scheduleFlush() }
     pump()
   }
 
