@@ -29,7 +29,7 @@ public enum ControlLimits {
   public static let partialLineSeconds: Int64 = 30
   /// Events that wait for one subscriber; a slower one is dropped.
   public static let queuedEvents = 1024
-  /// Events that are kept for those who subscribe from an earlier event on.
+  /// Events of connections that are kept for those who subscribe from an earlier event on, and as many of others.
   public static let keptEvents = 256
   /// Bytes that wait to be read by one connection; a slower one loses its subscriptions.
   public static let queuedBytes = 4 << 20

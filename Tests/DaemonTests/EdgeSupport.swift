@@ -21,6 +21,7 @@ final class EchoNode: EdgeDelegate {
     var requests: [ReplicationRequest] = []
     var transports: [ReplicationTransport] = []
     var closed: [CloseReason] = []
+    var rejected: [String] = []
     /// Leave connections alone: neither start nor close them.
     var idle = false
     /// Called before a connection is taken over.
@@ -36,6 +37,7 @@ final class EchoNode: EdgeDelegate {
 
   func publicPosts() async -> PublicPosts? { state.withLock { $0.posts } }
   func wellKnownDat() async -> WellKnownDat? { state.withLock { $0.dat } }
+  func reject(_ kind: String, from address: String) { state.withLock { $0.rejected.append(kind) } }
   func health() async -> Health { state.withLock { $0.health } }
 
   func admit(_ request: ReplicationRequest) async -> Admission {

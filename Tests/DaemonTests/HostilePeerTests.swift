@@ -234,6 +234,7 @@ import Testing
     }
     #expect(web.isEnded && isControlEnded)
     _ = try await node.readToEnd()
+    #expect(try place.rejected()["noRequest"] == 1)
     try await place.goodPeerSyncs("a trickle")
     try await place.stop()
   }

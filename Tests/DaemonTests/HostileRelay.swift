@@ -89,6 +89,7 @@ final class HostileRelay: EdgeDelegate {
 
   func publicPosts() async -> PublicPosts? { nil }
   func wellKnownDat() async -> WellKnownDat? { WellKnownDat(key: key, ttl: 60) }
+  func reject(_ kind: String, from address: String) {}
   func health() async -> Health { Health(ready: true, text: "ready") }
   func admit(_: ReplicationRequest) async -> Admission { .accept }
 

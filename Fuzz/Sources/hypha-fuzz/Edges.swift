@@ -100,6 +100,7 @@ private struct Echo: EdgeDelegate {
       posts: [.init(id: "01", text: "a <b> & \"c\"", created: Timestamp(milliseconds: 1), device: "d")],
       changed: Timestamp(milliseconds: 5))
   }
+  func reject(_ kind: String, from address: String) {}
   func health() async -> Health { Health(ready: true, text: "Ready.") }
   func admit(_ request: ReplicationRequest) async -> Admission {
     if case .replicate = request.target { return .refuse(status: 404, reason: "No such feed.") }

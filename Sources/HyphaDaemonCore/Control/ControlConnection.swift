@@ -58,6 +58,7 @@ struct ControlConnection<Service: ControlService>: Sendable {
             group.addTask { try await answer(request, outbound) }
           }
         } catch is LineBuffer.TooLong {
+          MetricsNames.countRejected("controlLine")
           let error = ControlError(
             .invalidRequest, "a line has at most \(ControlLimits.lineBytes) bytes; the connection is closed")
           try await outbound.write(ByteBuffer(line: ControlCodec.response(id: nil, error: error)))
@@ -159,6 +160,7 @@ private final class LineTimer: Sendable {
       guard hasPartialLine, scheduled == nil else { return }
       scheduled = channel.eventLoop.scheduleTask(in: .seconds(ControlLimits.partialLineSeconds)) {
         [channel] in
+        MetricsNames.countRejected("controlLine")
         let error = ControlError(
           .invalidRequest,
           "a line was not finished within \(ControlLimits.partialLineSeconds) seconds; the connection is closed"

@@ -2,10 +2,12 @@ import HyphaControlAPI
 
 /// What happened on the node, numbered, for whoever follows it.
 ///
-/// The newest events are kept for those who come back; a follower that is too slow is dropped.
+/// The newest events are kept for those who come back, those of connections apart from the others: strangers choose how many there
+/// are of them. A follower that is too slow is dropped.
 struct EventLog {
   private var nextID: UInt64 = 1
   private var kept: [ControlEvent] = []
+  private var keptOfConnections: [ControlEvent] = []
   private var followers: [UInt64: AsyncStream<ControlEvent>.Continuation] = [:]
   private var nextFollower: UInt64 = 0
 
@@ -14,8 +16,10 @@ struct EventLog {
     var event = ControlEvent(id: nextID, time: time, kind: kind)
     fill(&event)
     nextID += 1
-    kept.append(event)
-    if kept.count > ControlLimits.keptEvents { kept.removeFirst(kept.count - ControlLimits.keptEvents) }
+    switch kind {
+    case .peerConnected, .peerDisconnected, .synced: Self.keep(event, in: &keptOfConnections)
+    default: Self.keep(event, in: &kept)
+    }
     for (number, follower) in followers {
       if case .enqueued = follower.yield(event) { continue }
       follower.finish()
@@ -23,12 +27,18 @@ struct EventLog {
     }
   }
 
+  private static func keep(_ event: ControlEvent, in events: inout [ControlEvent]) {
+    events.append(event)
+    if events.count > ControlLimits.keptEvents { events.removeFirst() }
+  }
+
   /// The events after `id` that are still kept, and all that follow; with `nil` only the latter.
   mutating func follow(after id: UInt64?) -> AsyncStream<ControlEvent> {
     let (stream, continuation) = AsyncStream.makeStream(
       of: ControlEvent.self, bufferingPolicy: .bufferingOldest(ControlLimits.queuedEvents))
     if let id {
-      for event in kept where event.id > id { continuation.yield(event) }
+      let events = (kept + keptOfConnections).filter { $0.id > id }.sorted { $0.id < $1.id }
+      for event in events { continuation.yield(event) }
     }
     followers[nextFollower] = continuation
     nextFollower += 1

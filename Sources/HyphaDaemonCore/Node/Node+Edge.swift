@@ -98,6 +98,10 @@ extension Node: EdgeDelegate {
     }
   }
 
+  public nonisolated func reject(_ kind: String, from address: String) {
+    loop.execute { self.assumeIsolated { $0.countRejected(kind, address) } }
+  }
+
   public func attach(_ transport: ReplicationTransport) async {
     attachHere(transport)
   }

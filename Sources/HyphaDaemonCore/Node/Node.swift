@@ -496,6 +496,11 @@ public actor Node {
     case .writable: break
     case .closed(let reason):
       guard let peer = peerInfo(id) else { return }
+      switch reason.code {
+      case .badFrame: countRejected("badFrame", peer.address)
+      case .stalled: countRejected("stalled", peer.address)
+      case .normal, .goingAway, .protocolError, .refused, .tooLarge, .timeout, .lost: break
+      }
       disconnect(id)
       connections[id] = nil
       membership?.disconnected(id)

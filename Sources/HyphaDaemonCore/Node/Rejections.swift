@@ -1,6 +1,7 @@
 import HyphaControlAPI
 
-/// What was not taken of late, by who sent it and what it was; as much as people want to look at.
+/// What was not taken of late, by whose it was and what it was; as much as people want to look at. Who has many addresses, as each
+/// household has of IPv6, does not push others out with them.
 struct Rejections {
   private struct Place: Hashable {
     var address: String
@@ -15,7 +16,7 @@ struct Rejections {
   private var counts: [Place: Count] = [:]
 
   mutating func count(_ kind: String, of address: String, at time: Timestamp) {
-    let place = Place(address: address, kind: kind)
+    let place = Place(address: IPAddress(address)?.householdName ?? address, kind: kind)
     if counts[place] == nil, counts.count >= ControlLimits.rejections {
       let oldest = counts.min { $0.value.last.milliseconds < $1.value.last.milliseconds }
       if let oldest { counts[oldest.key] = nil }

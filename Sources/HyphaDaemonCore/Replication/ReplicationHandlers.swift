@@ -119,9 +119,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
         try handle(event, context)
       }
     } catch {
-      let code: CloseReason.Code = error.code == 1009 ? .tooLarge : .protocolError
       isBroken = true
-      close(context, CloseReason(code, error.text), code: error.code)
+      close(context, CloseReason(.badFrame, error.text), code: error.code)
       // A goodbye would not be understood: the end of the stream follows at once. The other direction stays open for a
       // moment, since what is still to come would otherwise have the system throw away the reason, too.
       context.close(mode: .output, promise: nil)
@@ -297,10 +296,10 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     switch code {
     case .normal: 1000
     case .goingAway: 1001
-    case .protocolError: 1002
+    case .protocolError, .badFrame: 1002
     case .refused: 1008
     case .tooLarge: 1009
-    case .timeout, .lost: 1011
+    case .timeout, .stalled, .lost: 1011
     }
   }
 

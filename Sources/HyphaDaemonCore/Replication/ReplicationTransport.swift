@@ -20,14 +20,18 @@ public struct CloseReason: Equatable, Sendable, CustomStringConvertible {
     case normal
     /// The node stops.
     case goingAway
-    /// A peer broke the rules of WebSocket or of the replication protocol.
+    /// A peer broke the rules of the replication protocol; or this end, says the peer.
     case protocolError
+    /// The peer broke the rules of WebSocket, or sent a frame above its limit.
+    case badFrame
     /// Refused: not allowed here.
     case refused
     /// A message or frame above its limit.
     case tooLarge
     /// Nothing moved for too long.
     case timeout
+    /// The peer does not take what is sent to it.
+    case stalled
     /// The network connection broke; never sent.
     case lost
   }
@@ -169,7 +173,7 @@ public final class ReplicationTransport: Sendable {
       return false
     }
     if overflow {
-      close(CloseReason(.timeout, "Too many bytes wait to be sent: the other node does not take them."))
+      close(CloseReason(.stalled, "Too many bytes wait to be sent: the other node does not take them."))
     }
   }
 
@@ -358,7 +362,7 @@ public final class ReplicationTransport: Sendable {
       }
       guard goesOn else { return }
       guard isStalled else { return self.watchOutput() }
-      self.ended(CloseReason(.timeout, "The other node takes nothing of what is sent to it."))
+      self.ended(CloseReason(.stalled, "The other node takes nothing of what is sent to it."))
       self.channel.close(promise: nil)
     }
   }

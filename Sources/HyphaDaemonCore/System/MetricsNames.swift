@@ -10,7 +10,7 @@ enum MetricsNames {
 
   /// For each name that is written: what its values say.
   static let meanings: [String: String] = [
-    rejected: "What peers sent that ended their connection, by kind.",
+    rejected: "What was not taken, and mostly ended a connection, by kind.",
     refused: "Connections that were turned away because there were too many.",
     requests: "Answers to HTTP requests, by status.",
     commit: "Seconds from a change that was asked for, such as a post, until it was on disk.",

@@ -16,6 +16,13 @@ public protocol EdgeDelegate: Sendable {
   /// code has come; who guesses codes must be slowed down here, by the remote address.
   func admit(_ request: ReplicationRequest) async -> Admission
 
+  /// Somebody was cut off or turned away for what came, or did not come.
+  ///
+  /// - Parameters:
+  ///   - kind: as ``RejectedInfo/kind``.
+  ///   - address: without port.
+  func reject(_ kind: String, from address: String)
+
   /// A connection, incoming and admitted or outgoing, is open: from here on the node owns it, and must
   /// ``ReplicationTransport/start(on:_:)`` or close it.
   func attach(_ transport: ReplicationTransport) async

@@ -50,7 +50,8 @@ public final class EdgeServer: Sendable {
     let edge = HTTPEdge(
       delegate: delegate, web: web, policy: policy, limiter: limiter, isTLS: certificates != nil,
       logger: logger)
-    return try await start(place, group, limiter, policy, isTLS: certificates != nil) { channel in
+    let isTLS = certificates != nil
+    return try await start(place, group, limiter, policy, delegate, isTLS: isTLS) { channel in
       if let certificates {
         try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: certificates.context))
       }
@@ -63,7 +64,7 @@ public final class EdgeServer: Sendable {
     at place: Place, group: any EventLoopGroup, limiter: ConnectionLimiter, delegate: any EdgeDelegate,
     logger: Logger
   ) async throws(EdgeServerError) -> EdgeServer {
-    try await start(place, group, limiter, EdgePolicy()) { channel in
+    try await start(place, group, limiter, EdgePolicy(), delegate) { channel in
       let request = ReplicationRequest(
         target: .hypha, kind: .tcp,
         remoteAddress: IPAddress(channel.remoteAddress).map { "\($0)" } ?? "local")
@@ -97,7 +98,8 @@ public final class EdgeServer: Sendable {
 
   private static func start(
     _ place: Place, _ group: any EventLoopGroup, _ limiter: ConnectionLimiter, _ policy: EdgePolicy,
-    isTLS: Bool = false, _ prepare: @escaping @Sendable (any Channel) throws -> Void
+    _ delegate: any EdgeDelegate, isTLS: Bool = false,
+    _ prepare: @escaping @Sendable (any Channel) throws -> Void
   ) async throws(EdgeServerError) -> EdgeServer {
     let bootstrap = ServerBootstrap(group: group)
       .serverChannelOption(.backlog, value: EdgeLimits.backlog)
@@ -106,7 +108,11 @@ public final class EdgeServer: Sendable {
       .childChannelOption(.recvAllocator, value: Network.receiveAllocator)
       .childChannelInitializer { channel in
         let isProxy = policy.isTrustedProxy(channel.remoteAddress)
-        guard limiter.admit(channel, isProxy: isProxy) else { return channel.close() }
+        guard limiter.admit(channel, isProxy: isProxy) else {
+          let address = IPAddress(channel.remoteAddress)
+          if let address { delegate.reject("tooMany", from: "\(address)") }
+          return channel.close()
+        }
         return channel.eventLoop.makeCompletedFuture {
           if channel.remoteAddress?.ipAddress != nil {
             try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -197,9 +203,16 @@ struct HTTPEdge: Sendable {
       return UpgradeRefusal(status: 403, reason: "This node is reached over TLS only: use wss://.")
     }
     if origin.isForwarded, !limiter.assign(channel, to: origin.address) {
+      delegate.reject("tooMany", from: origin.name)
       return UpgradeRefusal(status: 429, reason: Self.tooMany)
     }
     return nil
+  }
+
+  /// Tells of somebody who was cut off before it was known who sends through a proxy.
+  func reject(_ kind: String, _ channel: any Channel) {
+    guard let address = IPAddress(channel.remoteAddress) else { return }
+    delegate.reject(kind, from: "\(address)")
   }
 
   fileprivate var kind: ReplicationTransport.Kind { isTLS ? .wss : .ws }

@@ -1,6 +1,7 @@
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import NIOWebSocket
 
 /// Answers the requests of one HTTP connection that are not upgraded, one after the other.
@@ -15,6 +16,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   private var refusal: HTTPAnswer?
   private var deadline: Scheduled<Void>?
   private var closing = false
+  /// Who has had an answer may be silent; a browser is for most of the time.
+  private var hasAnswered = false
 
   init(_ edge: HTTPEdge) {
     self.edge = edge
@@ -39,6 +42,12 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       refusal = .text(HTTPResponseStatus(statusCode: error.status), error.reason)
     case is NIOWebSocketUpgradeError:
       refusal = .text(.badRequest, "This is no valid request for a WebSocket.")
+    case is HTTPParserError:
+      edge.reject("badRequest", context.channel)
+      context.close(promise: nil)
+    case let error as NIOSSLError where error != .uncleanShutdown:
+      edge.reject("badTLS", context.channel)
+      context.close(promise: nil)
     default:
       context.close(promise: nil)
     }
@@ -99,6 +108,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     }
     if origin.isForwarded, !edge.limiter.assign(channel, to: origin.address) {
       closing = true
+      edge.delegate.reject("tooMany", from: origin.name)
       return .text(.tooManyRequests, HTTPEdge.tooMany)
     }
     let path = Self.path(head.uri)
@@ -189,6 +199,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   ) {
     guard context.channel.isActive else { return }
     MetricsNames.countAnswer(answer.status.code)
+    hasAnswered = true
     if !request.isKeepAlive { closing = true }
     context.write(wrapOutboundOut(.head(answer.head(close: closing, isSecure: isSecure))), promise: nil)
     if request.method != .HEAD, answer.body.readableBytes > 0 {
@@ -205,6 +216,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     deadline?.cancel()
     let channel = context.channel
     deadline = context.eventLoop.scheduleTask(in: .seconds(EdgeLimits.requestSeconds)) {
+      [edge, hasAnswered] in
+      if !hasAnswered { edge.reject("noRequest", channel) }
       channel.close(promise: nil)
     }
   }

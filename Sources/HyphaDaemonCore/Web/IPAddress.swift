@@ -45,6 +45,11 @@ struct IPAddress: Hashable, Sendable, CustomStringConvertible {
   /// What counts as one address: of IPv4 all of it, of IPv6 the 64 bits that one household has.
   var household: [UInt8] { bytes.count == 4 ? bytes : Array(bytes[..<8]) }
 
+  /// The household in words: an address of IPv4, or `2001:db8::/64`.
+  var householdName: String {
+    bytes.count == 4 ? description : "\(IPAddress(household + [UInt8](repeating: 0, count: 8)))/64"
+  }
+
   /// The larger network that may be one customer's, of IPv6 the first 48 bits; `nil` of IPv4, whose addresses are scarce.
   var network: [UInt8]? { bytes.count == 4 ? nil : Array(bytes[..<6]) }
 

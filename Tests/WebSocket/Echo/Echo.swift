@@ -26,6 +26,7 @@ struct Echo: EdgeDelegate {
 
   func wellKnownDat() async -> WellKnownDat? { nil }
   func publicPosts() async -> PublicPosts? { nil }
+  func reject(_ kind: String, from address: String) {}
   func health() async -> Health { Health(ready: true, text: "Ready.") }
   func admit(_ request: ReplicationRequest) async -> Admission { .accept }
 
