@@ -1,6 +1,8 @@
 import Glibc
 import Hypercore
 import HyphaControlAPI
+import NIOCore
+import NIOPosix
 import Testing
 
 @testable import HyphaDaemonCore
@@ -17,7 +19,10 @@ import Testing
     let good = try await HostilePeer(port: port, key: key, id: 1, from: "192.0.2.1")
     try await good.fetch()
     var idlers: [HostilePeer] = []
+    // However long it takes to connect so many.
+    func keepAlive(_ more: HostilePeer...) { for peer in idlers + [good] + more { peer.keepAlive() } }
     for number in 0..<17 * 16 {
+      if number % 32 == 0 { keepAlive() }
       // Some are turned away, once the others have all places.
       let address = "198.51.100.\(number / 16)"
       if let idler = try? await HostilePeer(port: port, key: key, id: UInt8(number % 250), from: address) {
@@ -28,16 +33,19 @@ import Testing
     let newcomer = try await HostilePeer(port: port, key: key, id: 2, from: "203.0.113.1")
     try await newcomer.fetch()
     for number in 0..<64 {
+      if number % 32 == 0 { keepAlive(newcomer) }
       let address = "198.51.100.\(number % 17)"
       let idler = try? await HostilePeer(port: port, key: key, id: 3, from: address)
       if let idler { idlers.append(idler) }
     }
+    keepAlive(newcomer)
     try await newcomer.fetch()
     try await good.fetch()
     try await place.goodPeerSyncs("idlers from 17 addresses")
     // Somebody who rents an IPv6 network has as many addresses as he likes, and four times the places of one.
     var admitted = 0
     for number in 0..<80 {
+      if number % 32 == 0 { keepAlive() }
       let address = "2001:db8:0:\(number)::1"
       if let idler = try? await HostilePeer(port: port, key: key, id: 4, from: address) {
         idlers.append(idler)
@@ -80,6 +88,9 @@ import Testing
             for _ in 0..<4 where !peer.client.isEnded { peer.client.send(pieces) }
             peer.client.frame(0x80, [])
             try await peer.fetch()
+            // And what is no frame at all.
+            peer.client.send([0x00, 0x00])
+            #expect(try await peer.client.readClose().0 == 1002)
           }
         }
         try await group.waitForAll()
@@ -91,6 +102,7 @@ import Testing
     let spent = use.cpuSeconds - before.cpuSeconds
     print("tiny pieces: \(spent) s of processor time, \(use.peakKilobytes) KiB at most")
     #expect(spent < 20 && use.peakKilobytes < 150 << 10)
+    #expect(try place.rejected()["badFrame"] == 2)
     withExtendedLifetime(others) {}
     try await place.stop()
   }
@@ -153,6 +165,103 @@ import Testing
     print("a flood of messages: \(seconds) s, \(limited) dropped, saved \(saved) times")
     #expect(Double(saved) <= 2 + seconds / 5)
     try await phone.stop()
+    try await place.stop()
+  }
+
+  /// What is said from several connections at one time, over and over.
+  private static let floods: [(name: String, bytes: [UInt8], times: Int)] = [
+    ("pings with contents", [0x89, 0xFD, 0, 0, 0, 0] + [UInt8](repeating: 1, count: 125), 40_000),
+    // Channel 0, type 1; all but the first mean nothing.
+    ("handshakes", [0x82, 0x85, 0, 0, 0, 0, 0x04, 0x01, 0x0A, 0x01, 0x00], 40_000),
+  ]
+
+  @Test("Connections by the thousand, floods, who never reads, who never ends a handshake: a good peer syncs")
+  func rush() async throws {
+    let folder = try TemporaryFolder()
+    let certificate = try await TestCertificate(folder, "edge")
+    let tls = try freePorts(1)[0]
+    // Places for all, so that nobody gives way before the time is over.
+    let place = try await Place(
+      settings: certificate.settings(port: tls) + "[replication]\nmax_connections = 1024")
+    let (port, key) = (place.server.port, place.key)
+    let before = try (use: place.use(), descriptors: place.descriptors())
+    // Halves of TLS's first message, held open.
+    let begun = ContinuousClock.now
+    let unended = try (0..<64).map { _ in
+      let client = try RawClient(port: tls)
+      client.send([0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00])
+      return client
+    }
+    let notTLS = try RawClient(port: tls)
+    notTLS.send("GET / HTTP/1.1\r\n\r\n")
+    let notHTTP = try RawClient(port: port)
+    notHTTP.send("\u{1}\r\n\r\n")
+    // Who asks for all blocks time and again, and reads none of it.
+    var unread: [HostilePeer] = []
+    for id in 0..<8 {
+      let peer = try await HostilePeer(port: port, key: key, id: UInt8(id))
+      let requests = (0..<1000).map { Message.request(Message.Request(index: $0 % 20)) }
+      peer.client.frame(0x82, peer.bytes(requests))
+      unread.append(peer)
+    }
+    for flood in Self.floods {
+      let strangers = Task {
+        try await withThrowingTaskGroup { group in
+          for id in 0..<4 {
+            group.addTask {
+              let peer = try await HostilePeer(port: port, key: key, id: UInt8(100 + id))
+              let hundred = [UInt8](repeatElement(flood.bytes, count: 100).joined())
+              for _ in 0..<flood.times / 100 where !peer.client.isEnded { peer.client.send(hundred) }
+            }
+          }
+          try await group.waitForAll()
+        }
+      }
+      try await place.goodPeerSyncs(flood.name)
+      try await strangers.value
+    }
+
+    let threads = 8
+    let each = 1000
+    let pool = NIOThreadPool(numberOfThreads: threads)
+    pool.start()
+    let calm = try place.use()
+    let start = ContinuousClock.now
+    let strangers = (0..<threads).map { _ in
+      pool.runIfActive(eventLoop: Edge.group.next()) {
+        var held: [RawClient] = []
+        for number in 0..<each {
+          let client = try RawClient(port: port)
+          if number % 4 == 0 { client.send("GET /hypha HTTP/1.1\r\nHost: x\r\n") }
+          held.append(client)
+          if held.count > 100 { held.removeFirst(50) }
+        }
+      }
+    }
+    let rush = EventLoopFuture.andAllSucceed(strangers, on: Edge.group.next())
+    let isOver = Task {
+      try await rush.get()
+      return ContinuousClock.now - start
+    }
+    for number in 0..<4 { try await place.goodPeerSyncs("the rush, \(number)", within: 5) }
+    let seconds = try await isOver.value / .seconds(1)
+    try await pool.shutdownGracefully()
+    let spent = try place.use().cpuSeconds - calm.cpuSeconds
+    let rate = Int(Double(threads * each) / seconds)
+    print("a rush: \(rate) connections a second, \(spent) s of processor time")
+    #expect(spent < Double(threads * each) * 0.005)
+    // The handshakes are cut off, and then all is as before but for the readers.
+    for client in unended { _ = try await client.readToEnd() }
+    print("handshakes were cut off after \((ContinuousClock.now - begun) / .seconds(1)) s")
+    try await eventually(within: 30, "descriptors do not come back") {
+      try place.descriptors() <= before.descriptors + unread.count + 8 ? true : nil
+    }
+    let use = try place.use()
+    #expect(use.kilobytes < before.use.kilobytes + 64 << 10 && use.peakKilobytes < 150 << 10)
+    let rejected = try place.rejected()
+    #expect(rejected["noRequest", default: 0] >= UInt64(unended.count), "\(rejected)")
+    #expect(rejected["badTLS", default: 0] >= 1 && rejected["badRequest", default: 0] >= 1, "\(rejected)")
+    withExtendedLifetime((unread, notTLS, notHTTP)) {}
     try await place.stop()
   }
 }

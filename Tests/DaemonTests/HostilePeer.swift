@@ -60,6 +60,9 @@ final class HostilePeer {
     return messages
   }
 
+  /// Says that it is there.
+  func keepAlive() { client.frame(0x82, [0]) }
+
   /// Asks for the first block, and waits for it.
   func fetch() async throws {
     say(.request(Message.Request(index: 0)))

@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Hypercore
 import HyphaControlAPI
@@ -29,12 +30,16 @@ struct Place {
     pid = try #require(server.daemon).pid
   }
 
+  func descriptors() throws -> Int {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count
+  }
+
   func use() throws -> ProcessUse { try ProcessUse(pid) }
 
   /// A post that is made now gets there while the attack goes on, over the connection that was there before.
-  func goodPeerSyncs(_ what: String) async throws {
+  func goodPeerSyncs(_ what: String, within seconds: Double = 60) async throws {
     let id = try origin.client().call(PostsCreate.self, .init(text: "during \(what)")).id
-    try await eventually(within: 60, "no post during \(what): \(server.log)") {
+    try await eventually(within: seconds, "no post during \(what): \(server.log)") {
       try server.client().call(PostsList.self, .init(limit: 1)).posts.first?.id == id ? true : nil
     }
     #expect(
