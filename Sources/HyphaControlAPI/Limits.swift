@@ -31,8 +31,6 @@ public enum ControlLimits {
   public static let queuedEvents = 1024
   /// Events of connections that are kept for those who subscribe from an earlier event on, and as many of others.
   public static let keptEvents = 256
-  /// Bytes that wait to be read by one connection; a slower one loses its subscriptions.
-  public static let queuedBytes = 4 << 20
   /// Addresses and kinds of what was not taken that `peers.list` tells of.
   public static let rejections = 64
   /// Longest that `node.wait` waits, in seconds.

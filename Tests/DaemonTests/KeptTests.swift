@@ -1,4 +1,5 @@
 import HyphaControlAPI
+import NIOCore
 import Testing
 
 @testable import HyphaDaemonCore
@@ -33,5 +34,16 @@ import Testing
     }
     let infos = rejections.infos
     #expect(infos.map(\.address) == ["2001:db8::/64", "192.0.2.1"] && infos.map(\.count) == [999, 1])
+  }
+
+  @Test("Of lines that strangers bring about, a minute has some, and the next tells how many were left out")
+  func lines() {
+    let limit = LineLimit()
+    let start = NIODeadline.now()
+    let first = (0..<100).map { _ in limit.take(now: start) }
+    #expect(first == [Int?](repeating: 0, count: LineLimit.perMinute) + [Int?](repeating: nil, count: 80))
+    #expect(limit.take(now: start + .seconds(59)) == nil)
+    #expect(limit.take(now: start + .seconds(60)) == 81)
+    #expect(limit.take(now: start + .seconds(61)) == 0)
   }
 }

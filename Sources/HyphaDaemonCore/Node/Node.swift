@@ -53,6 +53,7 @@ public actor Node {
   /// How the node is claimed, while it holds no hypha.
   var claim = Claim()
   var rejections = Rejections()
+  private let badPeerLines = LineLimit()
   private var doubts = Doubts()
   private(set) var limiter: ConnectionLimiter?
   var backup: Backup?
@@ -551,9 +552,9 @@ public actor Node {
     }
     let peer = connections[id]?.transport.remoteAddress ?? ""
     countRejected("\(error.code)", peer)
-    logger.notice(
-      "Peer disconnected for what it sent",
-      metadata: ["peer": "\(peer)", "kind": "\(error.code)", "reason": "\(error.context)"])
+    badPeerLines.notice(
+      logger, "Peer disconnected for what it sent",
+      ["peer": "\(peer)", "kind": "\(error.code)", "reason": "\(error.context)"])
     let code: CloseReason.Code =
       switch error.code {
       case .tooLarge: .tooLarge

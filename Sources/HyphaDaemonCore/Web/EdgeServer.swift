@@ -160,6 +160,7 @@ struct HTTPEdge: Sendable {
   /// The connection is one over TLS.
   let isTLS: Bool
   let logger: Logger
+  let refusedLines = LineLimit()
 
   func prepare(_ channel: any Channel) throws {
     let handler = HTTPEdgeHandler(self)
@@ -330,8 +331,8 @@ private enum SignUpSession {
       admission in
       switch admission {
       case .refuse(_, let reason):
-        edge.logger.notice(
-          "Sign-up refused", metadata: ["peer": "\(request.remoteAddress)", "reason": "\(reason)"])
+        edge.refusedLines.notice(
+          edge.logger, "Sign-up refused", ["peer": "\(request.remoteAddress)", "reason": "\(reason)"])
         handler.refuse(CloseReason(.refused, reason))
       case .accept:
         handler.send(text: ByteBuffer(string: "{\"accepted\":true}"))
