@@ -182,7 +182,7 @@ import Testing
     let tls = try freePorts(1)[0]
     // Places for all, so that nobody gives way before the time is over.
     let place = try await Place(
-      settings: certificate.settings(port: tls) + "[replication]\nmax_connections = 1024")
+      settings: certificate.settings(port: tls) + "[replication]\nmax_connections = 4096")
     let (port, key) = (place.server.port, place.key)
     let before = try (use: place.use(), descriptors: place.descriptors())
     // Halves of TLS's first message, held open.
@@ -234,7 +234,7 @@ import Testing
           let client = try RawClient(port: port)
           if number % 4 == 0 { client.send("GET /hypha HTTP/1.1\r\nHost: x\r\n") }
           held.append(client)
-          if held.count > 100 { held.removeFirst(50) }
+          if held.count > 50 { held.removeFirst(25) }
         }
       }
     }
