@@ -219,7 +219,7 @@ import Testing
     try lengthen(node, to: 100_000)
     try await node.start()
     var slowest = 0.0
-    for round in 0..<max(1, Self.rounds / 6) {
+    for round in 0..<max(1, Self.rounds / 4) {
       let caller = Caller(node)
       async let putting = caller.put(round)
       try await Task.sleep(for: .milliseconds(Int(random.next() % 400)))
@@ -247,7 +247,7 @@ import Testing
   func claimedAndLetIn() async throws {
     var random = EdgeRandom(seed: UInt64(Self.seed))
     let laptop = try await HyphactlTests.origin()
-    for round in 0..<max(1, Self.rounds / 6) {
+    for round in 0..<max(1, Self.rounds / 4) {
       let server = try await HyphactlTests.fresh()
       let (owner, claimed) = (Caller(laptop), Caller(server))
       async let claiming: Void = owner.claim(claimed)
@@ -294,7 +294,7 @@ import Testing
       for node in [server, phone] { try await expectIntact(node) }
       _ = try? laptop.client().call(ConnectionsRemove.self, .init(url: server.url))
     }
-    #expect(try posts(laptop).count == 2 * max(1, Self.rounds / 6))
+    #expect(try posts(laptop).count == 2 * max(1, Self.rounds / 4))
     try await expectIntact(laptop)
   }
 

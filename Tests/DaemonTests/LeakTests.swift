@@ -123,9 +123,9 @@ import Testing
     return root
   }
 
-  private static func atRestKey() throws -> [UInt8] {
+  private static func subkey(_ number: UInt64) throws -> [UInt8] {
     var key = [UInt8](repeating: 0, count: 32)
-    _ = crypto_kdf_derive_from_key(&key, key.count, 3, Array("hyphakey".utf8CString), try rootKey())
+    _ = crypto_kdf_derive_from_key(&key, key.count, number, Array("hyphakey".utf8CString), try rootKey())
     return key
   }
 
@@ -136,14 +136,18 @@ import Testing
       Planted("setup code", text: hypha.setupCode),
       Planted("setup code without its dash", text: String(hypha.setupCode.filter { $0 != "-" })),
       Planted("the root key", key: try Self.rootKey()),
-      Planted("the at-rest key", key: try Self.atRestKey()),
+      Planted("the at-rest key", key: try Self.subkey(3)),
     ]
     for (name, node) in [("laptop", hypha.laptop), ("phone", hypha.phone)] {
       let writer = node.folder.read("state/secrets/writer")
       let channel = node.folder.read("state/secrets/channel")
       try #require(writer.count == 64 && channel.count == 32)
       secrets.append(Planted("\(name)'s secret key", key: Array(writer[..<32])))
-      if name == "laptop" { secrets.append(Planted("the channel key", key: channel)) }
+      if name == "laptop" {
+        // That the keys which are on no disk are worked out rightly.
+        #expect(try Self.subkey(1) == Array(writer[..<32]) && Self.subkey(2) == channel)
+        secrets.append(Planted("the channel key", key: channel))
+      }
     }
     #expect(hypha.server.folder.read("state/secrets/writer").isEmpty)
     return secrets
