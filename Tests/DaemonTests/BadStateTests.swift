@@ -5,7 +5,9 @@ import Testing
 /// State folders as an administrator may have got them: read-only, another user's, on another disk.
 @Suite("A state folder that cannot be used, or is elsewhere", .fewAtOnce, .timeLimit(.minutes(15)))
 struct BadStateTests {
-  @Test("Read-only: the daemon says so and ends", .enabled(if: OwnMounts.isAllowed, "mounts nothing here"))
+  @Test(
+    "Read-only: the daemon says so and ends",
+    .enabled(if: OwnMounts.isAllowed, "mounts nothing here"))
   func readOnly() async throws {
     let node = try await HyphactlTests.origin()
     #expect(try await node.ctl("post", "before").status == 0)
@@ -39,6 +41,50 @@ struct BadStateTests {
         && ended.stderr.contains("chown -R 0 \(node.statePath)"), "\(ended.stderr)")
     #expect(chown(node.statePath, 0, 0) == 0)
     try await node.start()
+  }
+
+  @Test(
+    "A single file is another user's: the daemon says which, and changes nothing",
+    .enabled(if: geteuid() == 0, "needs root, to give it away"))
+  func oneFileIsAnothers() async throws {
+    let node = try await HyphactlTests.origin()
+    #expect(try await node.ctl("post", "before").status == 0)
+    try await node.stop()
+    // As root it could open anything.
+    let user = "65534"
+    for arguments in [["-R", "\(user):\(user)", node.folder.path]] {
+      #expect(try await Running("/usr/bin/chown", arguments).end().status == 0)
+    }
+    let program = "\(node.folder.path)/hyphad"
+    let copied = try await Running(
+      "/usr/bin/install", ["-m", "755", try Programs.path("hyphad"), program]
+    ).end()
+    #expect(copied.status == 0, "\(copied.stderr)")
+    func run() throws -> Running {
+      try Running(
+        "/usr/bin/setpriv",
+        [
+          "--reuid", user, "--regid", user, "--clear-groups", program, "--config",
+          "\(node.folder.path)/hyphad.toml",
+        ])
+    }
+    for file in [
+      "lock", "version", "node.json", "secrets/writer", "secrets/channel", "hypha/source/data",
+      "hypha/source/key",
+    ] {
+      let path = "\(node.statePath)/\(file)"
+      #expect(chown(path, 0, 0) == 0)
+      let ended = try await run().end(within: 15)
+      #expect(ended.status == EXIT_FAILURE, "\(file): \(ended)")
+      #expect(ended.stderr.contains("\(path): Permission denied"), "\(ended)")
+      #expect(chown(path, 65534, 65534) == 0)
+    }
+    let daemon = try run()
+    try await eventually("it does not start: \(daemon.stderr)") {
+      try? await node.ctl("posts").text.contains("before") ? true : nil
+    }
+    daemon.send(SIGTERM)
+    #expect(try await daemon.end().status == 0)
   }
 
   @Test("On another file system, by way of a link")

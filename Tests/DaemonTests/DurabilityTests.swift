@@ -9,7 +9,8 @@ import Testing
 
 /// The order of the daemon's own writes, syncs and answers. What a process wrote is there for the next one however it ends: only a
 /// disk that waits, fails or loses its power shows what was synced.
-@Suite("What is acknowledged is durable", .fewAtOnce, .timeLimit(.minutes(15))) struct DurabilityTests {
+@Suite("What is acknowledged is durable", .fewAtOnce, .timeLimit(.minutes(15)))
+struct DurabilityTests {
   private static let blocked = Duration.milliseconds(300)
 
   private func initialise(_ node: TestNode) throws {
@@ -64,7 +65,8 @@ import Testing
   }
 
   private func ask(_ caller: RawCaller, toPost text: String, id: Int = 1) throws {
-    try caller.send(#"{"jsonrpc":"2.0","id":\#(id),"method":"posts.create","params":{"text":"\#(text)"}}"#)
+    try caller.send(
+      #"{"jsonrpc":"2.0","id":\#(id),"method":"posts.create","params":{"text":"\#(text)"}}"#)
   }
 
   // MARK: - A disk that waits
@@ -80,7 +82,9 @@ import Testing
     try disk.block("source/\(file)")
     let caller = try RawCaller(path: laptop.socket)
     try ask(caller, toPost: "after")
-    try await eventually("neither sync nor answer") { disk.isBlocked || hasAnswer(caller) ? true : nil }
+    try await eventually("neither sync nor answer") {
+      disk.isBlocked || hasAnswer(caller) ? true : nil
+    }
     #expect(disk.isBlocked, "answered without a sync of \(file)")
     try await Task.sleep(for: Self.blocked)
     #expect(!hasAnswer(caller))
@@ -109,7 +113,9 @@ import Testing
     #expect(try !isSynced(laptop))
     #expect(try texts(reader) == ["before"])
     disk.release()
-    try await eventually { try texts(reader) == ["before", "after"] && isSynced(laptop) ? true : nil }
+    try await eventually {
+      try texts(reader) == ["before", "after"] && isSynced(laptop) ? true : nil
+    }
   }
 
   // MARK: - A disk that fails
@@ -152,7 +158,8 @@ import Testing
         case .have(let have) where have.bitfield == nil: #expect(have.start < length)
         case .have(let have):
           let bits = try RunLengthBitfield.decode(try #require(have.bitfield), limit: 1024)
-          #expect(bits.count <= Int(length / 8) || bits[Int(length / 8)] & 128 >> UInt8(length & 7) == 0)
+          #expect(
+            bits.count <= Int(length / 8) || bits[Int(length / 8)] & 128 >> UInt8(length & 7) == 0)
         default: break
         }
       }
@@ -161,6 +168,30 @@ import Testing
     #expect(try texts(laptop).contains("before"))
     try post(laptop, "later")
     #expect(try texts(laptop).isSuperset(of: ["before", "later"]))
+  }
+
+  @Test(
+    "A file system that turns read-only ends the daemon, and loses nothing; it does not start before that is over"
+  )
+  func readOnly() async throws {
+    let (laptop, disk) = try await origin()
+    try post(laptop, "before")
+    try disk.becomeReadOnly()
+    #expect(throws: (any Error).self) { try post(laptop, "refused") }
+    let ended = try await #require(laptop.daemon).end()
+    #expect(ended.status == EX_IOERR, "\(ended)")
+    #expect(ended.stderr.contains("Read-only file system"), "\(ended)")
+    let again = try await laptop.startInVain()
+    #expect(again.status == EXIT_FAILURE)
+    #expect(
+      again.stderr.contains(
+        "mount the file system of \(laptop.statePath) so that it can be written to"),
+      "\(again)")
+    disk.becomeWritable()
+    try await laptop.start()
+    #expect(try texts(laptop).contains("before"))
+    try post(laptop, "after")
+    #expect(try await laptop.ctl("verify").status == 0)
   }
 
   // MARK: - A disk that does less than it was asked

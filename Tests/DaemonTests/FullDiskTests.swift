@@ -21,7 +21,8 @@ struct FullDiskTests {
     let client = try node.client()
     let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
     _ = try client.call(
-      NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "origin"))
+      NodeInitialise.self,
+      .init(domain: "example.org", passphrase: passphrase, deviceName: "origin"))
   }
 
   private func claim(_ server: TestNode, by origin: TestNode) throws {
@@ -81,6 +82,29 @@ struct FullDiskTests {
     try await node.stop()
   }
 
+  @Test func aNewNodeOnAFullDiskSaysSoAndBeginsOnceThereIsRoom() async throws {
+    let node = try TestNode(settings: Self.reserve)
+    let disk = try await SmallDisk(at: node.statePath, megabytes: 64)
+    node.mounts = disk.mounts
+    try disk.fill()
+    let ended = try await node.startInVain()
+    #expect(ended.status == EXIT_FAILURE)
+    #expect(ended.stderr.contains("No space left on device"), "\(ended)")
+    try disk.empty()
+    try await node.start()
+    // Room for the little that a node without a hypha has, and none for one.
+    try disk.fill()
+    #expect(throws: (any Error).self) { try origin(node) }
+    #expect(try node.client().call(NodeStatus.self, Nothing()).role == .uninitialised)
+    try disk.empty()
+    try await eventually("\(node.log)") { (try? origin(node)) != nil ? true : nil }
+    #expect(try await node.ctl("post", "after").status == 0)
+    try await node.kill()
+    try await node.start()
+    #expect(try count(node) == 1)
+    try await node.stop()
+  }
+
   @Test func replicationStopsAndGoesOn() async throws {
     let (server, disk) = try await node(megabytes: 64)
     let origin = try TestNode()
@@ -93,14 +117,16 @@ struct FullDiskTests {
     let pid = server.daemon?.pid
     try claim(server, by: origin)
     try await eventually("\(server.log)") {
-      try server.client().call(NodeStatus.self, Nothing()).feeds.first.map { $0.heldBlocks > 20 } == true
+      try server.client().call(NodeStatus.self, Nothing()).feeds.first.map { $0.heldBlocks > 20 }
+        == true
         ? true : nil
     }
     // 24 MB want to come while somebody else takes all that is left.
     let end = ContinuousClock.now + .seconds(30)
     while try storage(server)?.state != .low, ContinuousClock.now < end { try disk.fill() }
     #expect(try storage(server)?.state == .low)
-    let held = try #require(try server.client().call(NodeStatus.self, Nothing()).feeds.first).heldBlocks
+    let held = try #require(try server.client().call(NodeStatus.self, Nothing()).feeds.first)
+      .heldBlocks
     #expect(held < 401)
     #expect(try await server.ctl("posts").status == 0)
     #expect(try server.client().call(NodeStatus.self, Nothing()).ready)
@@ -147,8 +173,11 @@ struct FullDiskTests {
       _ = try origin.client().call(PostsCreate.self, .init(text: "\(number) \(text)"))
     }
     try claim(server, by: origin)
-    try await eventually("\(server.log)") { try storage(server)?.state == .quotaReached ? true : nil }
-    let held = try #require(try server.client().call(NodeStatus.self, Nothing()).feeds.first).heldBlocks
+    try await eventually("\(server.log)") {
+      try storage(server)?.state == .quotaReached ? true : nil
+    }
+    let held = try #require(try server.client().call(NodeStatus.self, Nothing()).feeds.first)
+      .heldBlocks
     // Blocks that were asked for still come.
     #expect(held > 20 && held < 590, "\(held)")
     #expect(try await server.ctl("status").text.contains("no more of them is fetched"))

@@ -96,6 +96,13 @@ struct TestDisk {
       return 0;
     }
 
+    /// As the kernel does it to a file system with errors: also for files that are open.
+    static int isRefused(const char *path) {
+      if (!path || !has("readonly")) return 0;
+      errno = EROFS;
+      return 1;
+    }
+
     int open(const char *path, int flags, ...) {
       va_list rest;
       va_start(rest, flags);
@@ -103,6 +110,7 @@ struct TestDisk {
       va_end(rest);
       struct stat before;
       int isNew = flags & O_CREAT && lstat(path, &before) != 0;
+      if ((isNew || flags & (O_WRONLY | O_RDWR | O_TRUNC)) && isRefused(inside(path))) return -1;
       int file = syscall(SYS_openat, AT_FDCWD, path, flags, mode);
       if (file >= 0 && isNew) note('c', inside(path), 0, 0, 0);
       if (file >= 0 && !isNew && flags & O_TRUNC) note('t', inside(path), 0, 0, 0);
@@ -111,7 +119,7 @@ struct TestDisk {
     ssize_t pwrite(int file, const void *bytes, size_t count, off_t at) {
       char name[4096];
       const char *path = named(file, name);
-      if (path && isCut(&count)) return -1;
+      if (isRefused(path) || (path && isCut(&count))) return -1;
       ssize_t done = syscall(SYS_pwrite64, file, bytes, count, at);
       if (done > 0) note('w', path, at, bytes, done);
       return done;
@@ -123,6 +131,7 @@ struct TestDisk {
     }
     int ftruncate(int file, off_t size) {
       char name[4096];
+      if (isRefused(named(file, name))) return -1;
       int result = syscall(SYS_ftruncate, file, size);
       if (result == 0) note('t', named(file, name), size, 0, 0);
       return result;
@@ -155,12 +164,14 @@ struct TestDisk {
     int fdatasync(int file) { return synced(SYS_fdatasync, file); }
     int fsync(int file) { return synced(SYS_fsync, file); }
     int rename(const char *old, const char *new) {
+      if (isRefused(inside(new))) return -1;
       int result = syscall(SYS_rename, old, new);
       const char *to = inside(new);
       if (result == 0 && to) note('r', inside(old), 0, to, strlen(to));
       return result;
     }
     int unlink(const char *path) {
+      if (isRefused(inside(path))) return -1;
       int result = syscall(SYS_unlink, path);
       if (result == 0) note('u', inside(path), 0, 0, 0);
       return result;
@@ -171,6 +182,8 @@ struct TestDisk {
       return result;
     }
     int mkdir(const char *path, mode_t mode) {
+      struct stat before;
+      if (lstat(path, &before) != 0 && isRefused(inside(path))) return -1;
       int result = syscall(SYS_mkdir, path, mode);
       if (result == 0) note('m', inside(path), 0, 0, 0);
       return result;
@@ -198,7 +211,8 @@ struct TestDisk {
     library = try await Preloaded(Self.library)
     folder = try TemporaryFolder()
     node.environment = [
-      "LD_PRELOAD": library.path, "HYPHA_TEST_DISK": folder.path, "HYPHA_TEST_STATE": node.statePath,
+      "LD_PRELOAD": library.path, "HYPHA_TEST_DISK": folder.path,
+      "HYPHA_TEST_STATE": node.statePath,
     ]
   }
 
@@ -234,6 +248,15 @@ struct TestDisk {
 
   func killNoMore() {
     unlink("\(folder.path)/kill")
+  }
+
+  /// Has the file system refuse to be written to.
+  func becomeReadOnly() throws {
+    try set("readonly", "")
+  }
+
+  func becomeWritable() {
+    unlink("\(folder.path)/readonly")
   }
 
   /// Has reads and writes do less than they were asked, now and then, or be interrupted.
