@@ -45,7 +45,7 @@ import Testing
 
   // MARK: - Work
 
-  @Test("who speaks of the same millions of blocks again and again is sent away", .timeLimit(.minutes(1)))
+  @Test("who speaks of the same millions of blocks again and again is sent away", .timeLimit(.minutes(5)))
   func repeated() throws {
     for flood in [have(0, 1 << 23), ones(0, 1 << 23)] {
       var victim = try Victim(clone(), downloads: false)
@@ -66,7 +66,7 @@ import Testing
     }
   }
 
-  @Test("what is taken back costs nothing where nothing is", .timeLimit(.minutes(1)))
+  @Test("what is taken back costs nothing where nothing is", .timeLimit(.minutes(5)))
   func takenBack() throws {
     var victim = try Victim(clone(), downloads: false)
     let peer = try victim.connect()
@@ -75,7 +75,7 @@ import Testing
     for _ in 0..<20 { #expect(victim.code(peer, all) == nil) }
   }
 
-  @Test("taking back what waits in a long queue is paid for", .timeLimit(.minutes(1)))
+  @Test("taking back what waits in a long queue is paid for", .timeLimit(.minutes(5)))
   func cancels() throws {
     try source.append(contentsOf: [[UInt8](repeating: 1, count: 2 << 20)])
     try source.flush(durable: true)
@@ -156,7 +156,7 @@ import Testing
     #expect(shared.reserved.isEmpty)
   }
 
-  @Test("who makes this side ask and reads none of it does not fill memory", .timeLimit(.minutes(1)))
+  @Test("who makes this side ask and reads none of it does not fill memory", .timeLimit(.minutes(5)))
   func askedInVain() throws {
     var victim = try Victim(clone(), downloads: true)
     let peer = try victim.connect()

@@ -263,7 +263,7 @@ struct ReplicationHostileTests {
     #expect(victim.node.tick(now: victim.now).isEmpty)
   }
 
-  @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(1)))
+  @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(5)))
   func farAway() throws {
     var victim = try Victim(clone(), downloads: true)
     let peer = try victim.connect()

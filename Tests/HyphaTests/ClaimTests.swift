@@ -58,19 +58,27 @@ import Testing
     }
   }
 
-  @Test("Many places do not help who guesses, and who does keeps nobody else out for long")
+  @Test("Many places help who guesses little, and who does keeps nobody else out")
   func attempts() {
     var claim = Claim(code: code)
-    func isLookedAt(_ place: Int, _ now: Double) -> Bool {
+    func attempt(_ text: String, _ place: Int, _ now: Double) -> Claim.Answer {
       claim.answer(
-        to: keys[0], code: "wrong", from: [UInt8(place >> 8), UInt8(place & 255)], holding: nil,
-        isBusy: false, now: now) == .refuse(.wrongCode)
+        to: keys[0], code: text, from: [UInt8(place >> 8), UInt8(place & 255)], holding: nil, isBusy: false,
+        now: now)
+    }
+    func isLookedAt(_ place: Int, _ now: Double) -> Bool {
+      attempt("wrong", place, now) == .refuse(.wrongCode)
     }
     let looked = (0..<20).map { _ in isLookedAt(0, 1000) }
     #expect(looked.count { $0 } == Int(SetupAttempts.perPlace))
-    #expect((1..<5000).count { isLookedAt($0, 1000) } == Int(SetupAttempts.total - SetupAttempts.perPlace))
+    // The first attempt from each, and then those that all share.
+    #expect((1..<600).allSatisfy { isLookedAt($0, 1000) })
+    let left = Int(SetupAttempts.total - SetupAttempts.perPlace + 1)
+    #expect((1..<600).count { isLookedAt($0, 1000) } == left)
     #expect(!isLookedAt(1, 1000.5))
-    #expect(isLookedAt(2, 1002))
-    #expect(answer(&claim, keys[0], code.text, from: 3, now: 1010) == .begin)
+    #expect(isLookedAt(2, 1002) && isLookedAt(3, 1002))
+    #expect(attempt(code.text, 4, 1002) == .refuse(.tooManyAttempts))
+    // Whoever has not guessed yet.
+    #expect(attempt(code.text, 60_000, 1002) == .begin)
   }
 }

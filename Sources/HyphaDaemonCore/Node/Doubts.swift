@@ -8,14 +8,9 @@ struct Doubts {
 
   private var since: [[UInt8]: Double] = [:]
 
-  /// All addresses of one household are one.
-  private static func place(_ address: String) -> [UInt8] {
-    IPAddress(address)?.household ?? Array(address.utf8)
-  }
-
   /// - Parameter now: seconds on a clock that only goes forward.
   mutating func add(_ address: String, now: Double) {
-    let place = Self.place(address)
+    let place = IPAddress.household(of: address)
     if since[place] == nil, since.count >= Self.addresses {
       let oldest = since.min { $0.value < $1.value }
       if let oldest { since[oldest.key] = nil }
@@ -24,6 +19,6 @@ struct Doubts {
   }
 
   func contains(_ address: String, now: Double) -> Bool {
-    since[Self.place(address)].map { now < $0 + Self.seconds } ?? false
+    since[IPAddress.household(of: address)].map { now < $0 + Self.seconds } ?? false
   }
 }

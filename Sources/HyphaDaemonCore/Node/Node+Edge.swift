@@ -83,11 +83,11 @@ extension Node: EdgeDelegate {
     case .missingCode:
       return .refuse(status: 403, reason: "The setup code is missing.")
     case .tooManyAttempts:
-      logger.warning("Too many wrong setup codes", metadata: ["peer": "\(address)"])
+      setupCodeLines.notice(logger, "Too many wrong setup codes", ["peer": "\(address)"])
       countRejected("setupCodeRate", address)
       return .refuse(status: 429, reason: "Too many wrong setup codes: try again in half a minute.")
     case .wrongCode:
-      logger.warning("A wrong setup code", metadata: ["peer": "\(address)"])
+      setupCodeLines.notice(logger, "A wrong setup code", ["peer": "\(address)"])
       countRejected("setupCode", address)
       return .refuse(
         status: 403, reason: "The setup code is wrong: “hyphactl setup-code” on the server shows it.")

@@ -6,7 +6,8 @@ public import HyphaControlAPI
 
 /// Devices: how one asks to be let in, how others answer, and what passes between them.
 extension Node {
-  /// Milliseconds between two times that messages which only pass through are saved.
+  /// How often messages that only pass through are saved: at once as often as this, and then each so many milliseconds.
+  private static let messageSavesAtOnce: Int64 = 12
   private static let messagesInterval: Int64 = 5_000
 
   /// How this node's own request stands, if it made one.
@@ -44,11 +45,7 @@ extension Node {
 
   /// Where a message comes from, as far as a stranger cannot choose that: an IPv4 address, or the network of an IPv6
   /// address, of which one household has 2^64.
-  static func sender(_ address: String) -> String {
-    var bytes = in6_addr()
-    guard inet_pton(AF_INET6, address, &bytes) == 1 else { return address }
-    return withUnsafeBytes(of: &bytes) { Hex.encode($0.prefix(8)) }
-  }
+  static func sender(_ address: String) -> String { IPAddress(address)?.householdName ?? address }
 
   /// Hands the next message for a peer to its connection.
   ///
@@ -66,15 +63,18 @@ extension Node {
     try recordRevocations()
     // With no room left they are remembered in memory, and written once there is.
     guard isMembershipDue, room.state != .low else { return }
-    lastMembershipSave = monotonic
+    if !membership.hasPromises {
+      messageSavesUntil = max(messageSavesUntil, monotonic) + Self.messagesInterval
+    }
     try files.writeMembership(membership.encodeState())
   }
 
-  /// Whether requests and messages are to be saved now: what this node has promised to remember at once, what only passes through
-  /// now and then, since strangers choose how often that changes.
+  /// Whether requests and messages are to be saved now: what this node has promised to remember always, what only passes through
+  /// unless that was done too often of late, since strangers choose how often that changes.
   var isMembershipDue: Bool {
     guard let membership, membership.hasChanged else { return false }
-    return membership.hasPromises || isStopping || monotonic >= lastMembershipSave + Self.messagesInterval
+    return membership.hasPromises || isStopping
+      || messageSavesUntil - monotonic <= Self.messagesInterval * (Self.messageSavesAtOnce - 1)
   }
 
   func recordMembershipEvents() {

@@ -38,8 +38,8 @@ public actor Node {
   var record: NodeRecord?
   var hypha: Hypha<FileStorage>?
   var membership: Membership<FileStorage>?
-  /// When requests and messages were last saved, on the monotonic clock.
-  var lastMembershipSave: Int64 = 0
+  /// Until when saves of messages that only pass through have used up their share of time, on the monotonic clock.
+  var messageSavesUntil: Int64 = 0
   /// Devices that were revoked when this was last looked at.
   var revoked: Set<PublicKey> = []
   var replicator = Replicator<FileStorage>() {
@@ -54,6 +54,7 @@ public actor Node {
   var claim = Claim()
   var rejections = Rejections()
   private let badPeerLines = LineLimit()
+  let setupCodeLines = LineLimit()
   private var doubts = Doubts()
   private(set) var limiter: ConnectionLimiter?
   var backup: Backup?
@@ -541,7 +542,7 @@ public actor Node {
       case .finished: break
       }
     }
-    if downloaded || membership?.hasPromises == true { scheduleFlush() }
+    if downloaded || isMembershipDue { scheduleFlush() }
     noteSynced()
   }
 
@@ -550,10 +551,14 @@ public actor Node {
     if case .local(.storage(let code)) = error.code {
       return fail(NodeError(StorageError(code, error.context)))
     }
+    if case .local = error.code {
+      logger.error("A feed cannot be served: check it by verify", metadata: ["reason": "\(error.context)"])
+      return end(id, CloseReason(.goingAway, "This node cannot read what it keeps."))
+    }
     let peer = connections[id]?.transport.remoteAddress ?? ""
     countRejected("\(error.code)", peer)
     badPeerLines.notice(
-      logger, "Peer disconnected for what it sent",
+      logger, error.code == .timedOut ? "Peer given up" : "Peer disconnected for what it sent",
       ["peer": "\(peer)", "kind": "\(error.code)", "reason": "\(error.context)"])
     let code: CloseReason.Code =
       switch error.code {
