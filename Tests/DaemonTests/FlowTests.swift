@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import HyphaControlAPI
 import Testing
@@ -115,6 +116,31 @@ struct FlowTests {
     #expect(
       try server.client().call(NodeStatus.self, .init()).hyphalink
         == origin.client().call(NodeStatus.self, .init()).hyphalink)
+  }
+
+  @Test("A node that has lost everything is claimed again, without giving up the connection first")
+  func again() async throws {
+    let (origin, server) = try await pair()
+    let id = try post("before", on: origin)
+    let client = try origin.client()
+    #expect(
+      try refusal { _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: Secret("x"))) }
+        == .alreadyExists)
+    try await server.kill()
+    try FileManager.default.removeItem(atPath: server.statePath)
+    try await server.start()
+    let code = try server.client().call(SetupCodeShow.self, .init()).code
+    try await eventually("the connection stands") {
+      try client.call(ConnectionsList.self, .init()).connections.map(\.state) == [.waiting] ? true : nil
+    }
+    #expect(
+      try refusal { _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: Secret("x"))) }
+        == .setupCodeRefused)
+    #expect(try client.call(ConnectionsList.self, .init()).connections.count == 1)
+    _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+    try client.call(NodeWait.self, .init(for: .synced, timeoutSeconds: 30)).expectReady()
+    #expect(try posts(on: server).map(\.id) == [id])
+    #expect(try client.call(ConnectionsList.self, .init()).connections.map(\.state) == [.connected])
   }
 
   @Test("A restart keeps posts and connections")

@@ -20,11 +20,14 @@ extension Node {
   public func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo {
     guard let key = record?.publicKey, let outgoing else { throw Self.notInitialised }
     let url = try Self.url(params.url)
-    if await outgoing.statuses.contains(where: { $0.url == url.description }) {
+    let kept = await outgoing.statuses.first { $0.url == url.description }
+    // A node that was set back after it had been claimed is claimed anew.
+    if let kept, params.setupCode == nil || kept.state == .connected {
       throw ControlError(.alreadyExists, "This node is already connected to \(url).", field: "url")
     }
     if let code = params.setupCode {
       let transport = try await signUp(url, key, code)
+      await outgoing.remove(url)
       await attach(transport)
       await outgoing.add(url, connected: transport)
     } else {
