@@ -1,10 +1,12 @@
+import FoundationEssentials
 import Glibc
-import HyphaControlAPI
 import Logging
 import NIOCore
+import NIOHTTP1
 import NIOPosix
 
 @testable import Hypercore
+@testable import HyphaControlAPI
 @testable import HyphaDaemonCore
 
 /// HTTP and WebSocket, from strangers.
@@ -23,7 +25,9 @@ let edgeTargets = [
     seeds: {
       [
         "GET /.well-known/dat HTTP/1.1\r\nHost: a\r\n\r\n",
-        "HEAD /posts.json HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        "HEAD /feed.json HTTP/1.1\r\nHost: a\r\n\r\nGET /feed.json HTTP/1.1\r\nHost: example.org:8443\r\n\r\n",
+        "GET /feed.atom HTTP/1.1\r\nHost: [::1]\r\nIf-None-Match: \"a\", W/\"b\"\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        "GET /feed.atom HTTP/1.1\r\nHost: a\r\nIf-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n",
         "POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
         "GET /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
         upgrade("/hypha") + "\u{2}\u{1}", upgrade("/sign-up/\(someKey.hex)"),
@@ -89,17 +93,17 @@ private func fuzzWebSocket(_ bytes: [UInt8]) {
 
 // MARK: - HTTP
 
+private let somePosts = PublicPosts(
+  key: someKey,
+  posts: [.init(id: "01", text: "a <b> & \"c\"", created: Timestamp(milliseconds: 1), device: "d")],
+  changed: Timestamp(milliseconds: 5))
+
 /// A node that is there, and sends back what it is sent.
 private struct Echo: EdgeDelegate {
   let loop: any EventLoop
 
   func wellKnownDat() async -> WellKnownDat? { WellKnownDat(key: someKey, ttl: 1) }
-  func publicPosts() async -> PublicPosts? {
-    PublicPosts(
-      key: someKey,
-      posts: [.init(id: "01", text: "a <b> & \"c\"", created: Timestamp(milliseconds: 1), device: "d")],
-      changed: Timestamp(milliseconds: 5))
-  }
+  func publicPosts() async -> PublicPosts? { somePosts }
   func reject(_ kind: String, from address: String) {}
   func health() async -> Health { Health(ready: true, text: "Ready.") }
   func admit(_ request: ReplicationRequest) async -> Admission {
@@ -119,7 +123,18 @@ private let edge = HTTPEdge(
   limiter: ConnectionLimiter(total: 64, perAddress: 64), isTLS: false,
   logger: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() })
 
-/// The daemon's own handlers on a socket, which is given the bytes and then closed.
+/// Closes once the input has ended, after what the node is asked for has had its time.
+private final class EndOfInput: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    context.fireUserInboundEventTriggered(event)
+    guard event as? ChannelEvent == .inputClosed else { return }
+    context.eventLoop.assumeIsolated().scheduleTask(in: .milliseconds(1)) { context.close(promise: nil) }
+  }
+}
+
+/// The daemon's own handlers on a socket, which is given the bytes and then closed. What comes back is whole answers.
 private func fuzzHTTP(_ bytes: [UInt8]) {
   guard bytes.count <= 32 << 10 else { return }
   var ends: [Int32] = [0, 0]
@@ -128,11 +143,92 @@ private func fuzzHTTP(_ bytes: [UInt8]) {
   guard size == bytes.count || bytes.isEmpty else { fatalError("the socket is full") }
   // What comes back is read until the server is done: it closes on the end of what it is sent.
   shutdown(ends[1], Int32(SHUT_WR))
-  let channel = try? ClientBootstrap(group: group).channelInitializer { channel in
-    channel.eventLoop.makeCompletedFuture { try edge.prepare(channel) }
+  let bootstrap = ClientBootstrap(group: group).channelOption(.allowRemoteHalfClosure, value: true)
+  let channel = try? bootstrap.channelInitializer { channel in
+    channel.eventLoop.makeCompletedFuture {
+      try channel.pipeline.syncOperations.addHandler(EndOfInput())
+      try edge.prepare(channel)
+    }
   }.withConnectedSocket(ends[0]).wait()
-  var answer = [UInt8](repeating: 0, count: 4096)
-  while read(ends[1], &answer, answer.count) > 0 {}
+  var answers: [UInt8] = []
+  var piece = [UInt8](repeating: 0, count: 4096)
+  while case let count = read(ends[1], &piece, piece.count), count > 0 { answers += piece.prefix(count) }
   try? channel?.closeFuture.wait()
   close(ends[1])
+  checkAnswers(answers[...])
+}
+
+private func checkAnswers(_ answers: ArraySlice<UInt8>) {
+  var rest = answers
+  while !rest.isEmpty {
+    let head = HeadOfAnswer(&rest)
+    if head.status == 101 {
+      let (_, violation) = events(Array(rest), masked: false, pieces: max(rest.count, 1))
+      return expect(violation == nil, "what follows an upgrade is frames")
+    }
+    guard head.hasBody else { continue }
+    let sizes = head.fields["content-length"] ?? []
+    guard sizes.count == 1, let size = Int(sizes[0]) else { fatalError("not so: an answer has one size") }
+    // To HEAD, there is the head alone.
+    if rest.isEmpty || rest.starts(with: HeadOfAnswer.version) { continue }
+    expect(rest.count >= size, "an answer has the size that it says: \(rest.count) of \(size)")
+    checkFeed(Array(rest.prefix(size)), head.fields["content-type"]?.first ?? "")
+    rest = rest.dropFirst(size)
+  }
+}
+
+/// Whatever `Host` the links are made of, it adds nothing but text.
+private func checkFeed(_ body: [UInt8], _ type: String) {
+  if type.hasPrefix("application/feed+json") {
+    expect((try? JSONDecoder().decode(JSONValue.self, from: Data(body))) != nil, "a JSON feed is JSON")
+  } else if type.hasPrefix("application/atom+xml") {
+    expect(usualMarks.contains(marks(body)), "a feed has the markup that it always has")
+  }
+}
+
+private func marks(_ body: some Sequence<UInt8>) -> [UInt8] { body.filter { "<>&\"'".utf8.contains($0) } }
+
+/// Of a feed without links, and of one with them.
+private let usualMarks = [HTTPHeaders(), ["Host": "a"]].map { headers in
+  marks(
+    PostFeeds.answer(PostFeeds.atomPath, somePosts, headers, now: somePosts.changed).body.readableBytesView)
+}
+
+private struct HeadOfAnswer {
+  static let version = Array("HTTP/1.1 ".utf8)
+
+  var status = 0
+  /// By name in small letters.
+  var fields: [String: [String]] = [:]
+
+  var hasBody: Bool { status >= 200 && status != 204 && status != 304 }
+
+  /// Takes it from the front of what came.
+  init(_ rest: inout ArraySlice<UInt8>) {
+    expect(
+      rest.starts(with: Self.version),
+      "an answer is HTTP/1.1: \(String(decoding: rest.prefix(80), as: UTF8.self))")
+    var lines: [String] = []
+    while let end = rest.firstIndex(of: 10) {
+      let line = rest[..<end]
+      rest = rest[(end + 1)...]
+      expect(line.last == 13, "a line ends with CR LF")
+      expect(line.dropLast().allSatisfy { $0 >= 32 && $0 != 127 }, "a line has no control characters")
+      if line.count == 1 { break }
+      lines.append(String(decoding: line.dropLast(), as: UTF8.self))
+    }
+    let start = lines[0].dropFirst(Self.version.count)
+    guard let status = Int(start.prefix(3)), (100..<600).contains(status), start.dropFirst(3).first == " "
+    else {
+      fatalError("not so: an answer has a status: \(lines[0])")
+    }
+    self.status = status
+    for line in lines.dropFirst() {
+      guard let colon = line.firstIndex(of: ":"), colon > line.startIndex else {
+        fatalError("not so: a field has a name: \(line)")
+      }
+      let value = line[line.index(after: colon)...].drop { $0 == " " }
+      fields[line[..<colon].lowercased(), default: []].append(String(value))
+    }
+  }
 }

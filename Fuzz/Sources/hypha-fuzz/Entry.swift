@@ -10,7 +10,7 @@ struct Target: Sendable {
 }
 
 let targets: [Target] =
-  wireTargets + feedTargets + databaseTargets + membershipTargets + textTargets + controlTargets
+  wireTargets + feedTargets + forkTargets + databaseTargets + membershipTargets + textTargets + controlTargets
   + backupTargets + edgeTargets
 
 /// Stops the process: what must hold does not.

@@ -40,7 +40,7 @@ struct FileBytes: Sendable {
   }
 }
 
-/// Of a feed that was written to, some blocks of it empty.
+/// Of a feed that was written to, some blocks of it empty. Those with one number have one key; they are the same up to where one parts.
 struct Sample: Sendable {
   let key: PublicKey
   let blocks: [[UInt8]]
@@ -48,10 +48,12 @@ struct Sample: Sendable {
   /// A clone that has the blocks 0, 3 and 4.
   let partial: FileBytes
 
-  init(_ number: UInt8, blocks count: Int) {
+  init(_ number: UInt8, blocks count: Int, partsAt fork: Int = .max) {
     let pair = keyPair(number)
     key = pair.publicKey
-    blocks = (0..<count).map { [UInt8](repeating: UInt8(65 + $0), count: $0 * 7 % 23) }
+    blocks = (0..<count).map {
+      [UInt8](repeating: UInt8(65 + $0), count: $0 * 7 % 23) + ($0 < fork ? [] : [UInt8(fork)])
+    }
     do {
       let files = FileBytes().opened()
       let feed = try Feed(files: files, keyPair: pair, storeSecretKey: false)
@@ -74,10 +76,10 @@ struct Sample: Sendable {
   }
 }
 
-private let sample = Sample(1, blocks: 11)
+let feedSample = Sample(1, blocks: 11)
 
 private var rawFileSeeds: [[UInt8]] {
-  [[4] + sample.written.files.flatMap { $0.prefix(600).asArray.asPiece }]
+  [[4] + feedSample.written.files.flatMap { $0.prefix(600).asArray.asPiece }]
 }
 
 extension ArraySlice<UInt8> {
@@ -90,12 +92,12 @@ extension ArraySlice<UInt8> {
 private func fuzzFiles(_ bytes: [UInt8]) {
   var input = Input(bytes)
   let kind = input.byte()
-  var files = kind & 1 == 0 ? sample.written : sample.partial
+  var files = kind & 1 == 0 ? feedSample.written : feedSample.partial
   let isWriter = kind & 2 != 0
   if kind & 4 != 0 {
     for place in 0..<6 { files.files[place] = input.piece() }
     if kind & 8 != 0 {
-      files.files[0] = sample.key.bytes
+      files.files[0] = feedSample.key.bytes
       files.files[3] = SleepHeader.tree.bytes + files.files[3]
       files.files[4] = SleepHeader.signatures.bytes + files.files[4]
       files.files[5] = SleepHeader.bitfield.bytes + files.files[5]
@@ -126,7 +128,7 @@ private func fuzzFiles(_ bytes: [UInt8]) {
 private func open(_ storage: FeedFiles<MemoryStorage>, _ isWriter: Bool) -> Feed<MemoryStorage>? {
   isWriter
     ? try? Feed(files: storage, keyPair: keyPair(1), storeSecretKey: false)
-    : try? Feed(files: storage, key: sample.key)
+    : try? Feed(files: storage, key: feedSample.key)
 }
 
 private func damage(_ files: inout FileBytes, _ input: inout Input) {
@@ -160,14 +162,24 @@ private func use(_ feed: Feed<MemoryStorage>) {
 
 // MARK: - Session
 
-private let sampleSession = (theirs: Sample(1, blocks: 11), own: Sample(2, blocks: 5))
+private let ownSample = Sample(2, blocks: 5)
 
-/// A node that has one feed in part and another of its own, and peers that send it what the fuzzer says.
+/// What a peer can send blocks of: the feed that the node has in part, two other versions of it, and one that it has not yet.
+private let remoteSamples = [
+  feedSample, Sample(1, blocks: 14, partsAt: 1), Sample(1, blocks: 16, partsAt: 9), Sample(3, blocks: 6),
+]
+
+/// A node that has one feed in part and another of its own, later one more, and peers that send it what the fuzzer says.
 private final class Scene {
   let node = Replicator<MemoryStorage>()
+  /// Blocks of ``clone``; all versions have them but the second, which parts behind the first of them.
+  static let heldAtFirst: [UInt64] = [0, 3, 4]
+
   let clone: Feed<MemoryStorage>
   let own: Feed<MemoryStorage>
-  let origin: Feed<MemoryStorage>
+  /// Not shared at first.
+  let late: Feed<MemoryStorage>
+  let remote: [Feed<MemoryStorage>]
   var now: UInt64 = 1000
   /// Each peer's connection, while it lasts.
   var peers: [ConnectionID?] = [nil, nil]
@@ -175,10 +187,10 @@ private final class Scene {
 
   init() {
     do {
-      clone = try Feed(files: sampleSession.theirs.partial.opened(), key: sampleSession.theirs.key)
-      origin = try Feed(files: sampleSession.theirs.written.opened(), key: sampleSession.theirs.key)
-      own = try Feed(
-        files: sampleSession.own.written.opened(), keyPair: keyPair(2), storeSecretKey: false)
+      clone = try Feed(files: feedSample.partial.opened(), key: feedSample.key)
+      own = try Feed(files: ownSample.written.opened(), keyPair: keyPair(2), storeSecretKey: false)
+      late = try Feed(files: FileBytes().opened(), key: remoteSamples[3].key)
+      remote = try remoteSamples.map { try Feed(files: $0.written.opened(), key: $0.key) }
       try node.share(clone, downloads: true)
       try node.share(own, downloads: true)
     } catch {
@@ -208,6 +220,15 @@ private final class Scene {
     note(peer) { () throws(WireError) in try node.receive(bytes, from: id, now: now) }
   }
 
+  func takeEvents() {
+    for event in node.takeEvents() {
+      guard case .forked(let key, let fork, let common) = event else { continue }
+      expect(key == clone.key, "only the feed with two versions is forked")
+      let evidence = ForkEvidence(key: key, fork: fork, common: common)
+      expect(ForkEvidence(decoding: evidence.encoded) == evidence, "evidence is read as it was written")
+    }
+  }
+
   func note(_ peer: Int, _ body: () throws(WireError) -> Void) {
     do throws(WireError) { try body() } catch {
       if case .local(let code) = error.code {
@@ -233,15 +254,33 @@ private func fuzzSession(_ bytes: [UInt8]) {
     step(scene, &input)
     steps += 1
   }
-  for index in 0..<scene.clone.length where scene.clone.has(index) {
-    let block = try? scene.clone.block(at: index)
+  scene.takeEvents()
+  // The second version differs from what is held at first. The third does not, so that which of the two goes on is open.
+  expectSigned(scene.clone, [remoteSamples[0], remoteSamples[2]])
+  expectSigned(scene.late, [remoteSamples[3]])
+  for index in Scene.heldAtFirst {
+    let proof = try? scene.clone.proof(of: index, digest: 0, hashOnly: true, remoteTree: SparseBitfield())
+    let place = proof.flatMap { proof in
+      proof.signature.flatMap {
+        SignedPlace(index: index, path: proof.nodes, signature: $0, key: feedSample.key)
+      }
+    }
     expect(
-      index < UInt64(sampleSession.theirs.blocks.count) && block == sampleSession.theirs.blocks[Int(index)],
-      "what a node holds is what the owner signed")
+      place != nil && (try? scene.clone.block(at: index)) == feedSample.blocks[Int(index)],
+      "what is the same in all versions stays held, and can be shown to others")
   }
   for case let id? in scene.peers {
     let size = scene.node.takeOutput(of: id).count
     expect(size < 4 * WireLimits.outputBytes, "\(size) bytes wait to be sent")
+  }
+}
+
+private func expectSigned(_ feed: Feed<MemoryStorage>, _ versions: [Sample]) {
+  for index in 0..<feed.length where feed.has(index) {
+    let block = try? feed.block(at: index)
+    expect(
+      versions.contains { index < UInt64($0.blocks.count) && block == $0.blocks[Int(index)] },
+      "what a node holds is what the owner signed")
   }
 }
 
@@ -304,8 +343,11 @@ private func step(_ scene: Scene, _ input: inout Input) {
   case 23: send(.extension(.init(id: input.number(), payload: input.piece())))
   case 24:
     let key =
-      input.byte() & 1 == 0
-      ? scene.own.discoveryKey : Bytes32([UInt8](repeating: input.byte(), count: 32)) ?? .zero
+      switch input.byte() & 3 {
+      case 0: scene.own.discoveryKey
+      case 1: scene.late.discoveryKey
+      default: Bytes32([UInt8](repeating: input.byte(), count: 32)) ?? .zero
+      }
     send(.feed(.init(discoveryKey: key)))
   case 25:
     send(
@@ -316,38 +358,44 @@ private func step(_ scene: Scene, _ input: inout Input) {
     if let id = scene.peers[peer] {
       _ = scene.node.send(extension: "secure-ephemeral", input.piece(), feed: scene.clone.key, on: id)
     }
-  case 28: _ = scene.node.takeEvents()
+  case 28: scene.takeEvents()
   case 29:
     _ = scene.node.isComplete(scene.clone.key)
     _ = scene.node.fullHolders(of: scene.own.key)
     _ = scene.node.knownLength(scene.clone.key)
     if let id = scene.peers[peer] { _ = scene.node.isSynced(id) }
+  case 30:
+    guard (try? scene.node.share(scene.late, downloads: true)) != nil else {
+      fatalError("not so: no peer breaks this node's own feed")
+    }
   default: try? scene.clone.flush(durable: true)
   }
 }
 
 /// A block as its owner would send it, or altered in one place.
 private func data(_ scene: Scene, _ channel: Int, _ peer: Int, _ input: inout Input) {
-  let index = UInt64(input.below(sampleSession.theirs.blocks.count))
-  let change = input.byte()
+  let (place, change) = (Int(input.byte()), input.byte())
+  let source = Int(change >> 4 & 3)
+  let (blocks, local) = (remoteSamples[source].blocks, source == 3 ? scene.late : scene.clone)
+  let index = UInt64(place % blocks.count)
   guard
-    let proof = try? scene.origin.proof(
-      of: index, digest: change & 0x40 == 0 ? scene.clone.digest(of: index) : 0, hashOnly: false,
+    let proof = try? scene.remote[source].proof(
+      of: index, digest: change & 0x40 == 0 ? local.digest(of: index) : 0, hashOnly: false,
       remoteTree: SparseBitfield())
   else { return }
-  var data = Message.Data(index: index, value: sampleSession.theirs.blocks[Int(index)], proof: proof)
-  let place = input.below(max(1, proof.nodes.count))
+  var data = Message.Data(index: index, value: blocks[Int(index)], proof: proof)
+  let node = input.below(max(1, proof.nodes.count))
   switch change & 15 {
   case 1: data.value = input.piece()
   case 2: data.value = nil
   case 3: data.index = input.number()
   case 4: data.proof.signature = nil
   case 5: data.proof.signature = Signature([UInt8](repeating: input.byte(), count: 64))
-  case 6 where !proof.nodes.isEmpty: data.proof.nodes.remove(at: place)
-  case 7 where !proof.nodes.isEmpty: data.proof.nodes[place].byteSize = input.number()
-  case 8 where !proof.nodes.isEmpty: data.proof.nodes[place].treeIndex = min(input.number(), 4 << 40)
+  case 6 where !proof.nodes.isEmpty: data.proof.nodes.remove(at: node)
+  case 7 where !proof.nodes.isEmpty: data.proof.nodes[node].byteSize = input.number()
+  case 8 where !proof.nodes.isEmpty: data.proof.nodes[node].treeIndex = min(input.number(), 4 << 40)
   case 9 where !proof.nodes.isEmpty:
-    data.proof.nodes[place].hash = Bytes32([UInt8](repeating: input.byte(), count: 32)) ?? .zero
+    data.proof.nodes[node].hash = Bytes32([UInt8](repeating: input.byte(), count: 32)) ?? .zero
   case 10: data.proof.nodes.append(Node(treeIndex: min(input.number(), 4 << 40), hash: someKey, byteSize: 1))
   case 11: data.proof.nodes.reverse()
   default: break
@@ -360,10 +408,20 @@ private var sessionSeeds: [[UInt8]] {
   let have: [UInt8] = [15, 2, 0xFF, 0xE0]
   let blocks: [UInt8] = (0..<11).flatMap { [2, $0, 0, 0] as [UInt8] }
   let altered: [UInt8] = (1..<12).flatMap { [2, 1, $0, 0, 5] as [UInt8] }
+  // Or another version of it, comes again, and shows where that parts.
+  func parts(_ version: UInt8, _ shown: [UInt8]) -> [UInt8] {
+    let proofs = shown.flatMap { [2, $0, version << 4 | 0x40, 0] as [UInt8] }
+    return [2] + have + [2, 10, version << 4, 0, 12, 0] + have + proofs + [28]
+  }
+  // The peer opens a channel for a feed that is not shared yet, and says what it has of it.
+  let early: [UInt8] = [56, 1, 47, 1, 0xFC, 30, 47, 1, 0xFC]
+  let late = early + (0..<6).flatMap { [34, $0, 0x30, 0] as [UInt8] }
   let questions: [UInt8] = [17, 0, 128, 20, 3, 0, 19, 1, 5, 0, 0, 21, 4, 22, 0, 4, 100, 9, 5, 80]
   return [
     [2] + have + blocks, [2] + have + altered, [6] + have + questions, [3, 24, 0] + questions,
     [0, 0] + frame(.feed(.init(discoveryKey: someKey))).asPiece + [1, 3, 3, 8, 1, 16, 255],
     [2, 14, 0, 8, 2, 7, 4, 13, 0, 200, 16, 2, 3, 8, 3, 1, 2, 3, 7, 9],
+    // All nodes of a longer version, which has others in the place of those that are held.
+    parts(1, [10, 0]), parts(2, [10, 8]), [2, 15, 2, 0xFF, 0xFC, 2, 12, 0x50, 0], [2] + late,
   ]
 }
