@@ -43,14 +43,14 @@ public struct NIOSSLPrivateKey {
   public init(bytes: [UInt8], format: Format) throws { throw NoTLS() }
 }
 
-public enum NIOSSLError: Error {
+public enum NIOSSLError: Error, Equatable {
   case handshakeFailed(BoringSSLError)
   case uncleanShutdown
   case unableToValidateCertificate
   case other
 }
 
-public enum BoringSSLError: Error {
+public enum BoringSSLError: Error, Equatable {
   case sslError([String])
   case other
 }
