@@ -30,7 +30,12 @@ import Testing
         node.beforeDiskCall = { [unowned self, unowned node] in
           guard !isLooking, node.isUp, Int.random(in: 0..<100, using: &cuts) < likelihood else { return }
           isLooking = true
-          defer { isLooking = false }
+          let fault = node.fault
+          node.fault = nil
+          defer {
+            isLooking = false
+            node.fault = fault
+          }
           states += 1
           do { try look(at: node) } catch {
             Issue.record("seed \(life.network.seed), node \(node.place): \(error)")
@@ -86,16 +91,18 @@ import Testing
   func survives(run: Int) throws {
     let seed = Self.first + UInt64(run)
     let network = try SimulatedNetwork(
-      seed: seed, servers: 1, devices: 2, readers: 0, weather: .init(powerCuts: 100))
+      seed: seed, servers: 1, devices: 2, readers: 0, weather: .init(powerCuts: 100, faults: 10))
     let life = Life(network)
     let watch = Watch(life)
-    for step in 0..<400 {
+    for step in 0..<500 {
       try network.advance()
       if step % 3 == 0 { try life.act() }
     }
     #expect(try network.settle(within: 600_000), "seed \(seed): it does not come to rest")
     #expect(life.posted.count > 5, "seed \(seed): little happened")
     #expect(watch.states > 20, "seed \(seed): few states")
-    print("seed \(seed): \(watch.states) states after power cuts, \(life.posted.count) posts")
+    print(
+      "seed \(seed): \(watch.states) states after power cuts, \(network.failures) failures of disks, \(life.posted.count) posts"
+    )
   }
 }

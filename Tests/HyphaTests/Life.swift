@@ -35,6 +35,12 @@ final class Life {
     guard let node = people.randomElement(using: &random), let hypha = node.hypha,
       let membership = node.membership
     else { return }
+    try network.attempt(node) { try act(on: node, hypha, membership) }
+  }
+
+  private func act(
+    on node: SimulatedNode, _ hypha: Hypha<SimulatedFile>, _ membership: Membership<SimulatedFile>
+  ) throws {
     let now = network.wall + node.skew
     if node.writer == nil {
       if Int.random(in: 0..<4, using: &random) == 0 { try network.signIn(node) }

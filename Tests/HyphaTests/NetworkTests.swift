@@ -32,8 +32,9 @@ import Testing
   @Test("Everything that was acknowledged reaches everybody", arguments: 0..<count)
   func converges(run: Int) throws {
     let seed = Self.first + UInt64(run)
-    let devices = [4, 10, 24][run % 3]
-    let life = try live(seed, servers: 3, devices: devices, steps: 600 + 30 * devices, isLong: run % 3 == 0)
+    // By the seed alone, so that it does the same again wherever it comes first.
+    let devices = [4, 10, 24][Int(seed % 3)]
+    let life = try live(seed, servers: 3, devices: devices, steps: 600 + 30 * devices, isLong: devices == 4)
     let network = life.network
     #expect(try network.settle(within: 600_000), "seed \(seed): it does not come to rest")
     #expect(life.posted.count > 5, "seed \(seed): little happened")

@@ -20,6 +20,8 @@ final class SimulatedNetwork {
     var stalls = 3
     /// Offers to servers by who has no hypha to give.
     var offers = 20
+    /// Disks that fail at some call soon, once or from then on.
+    var faults = 3
     /// Clocks that go ahead by hours or days, and come back.
     var jumps = 2
     /// Milliseconds of delay.
@@ -69,6 +71,8 @@ final class SimulatedNetwork {
   private var upAt: [Int: Int64] = [:]
   /// Nodes whose clock is ahead, until when, and by how much.
   private var ahead: [Int: (until: Int64, by: Int64)] = [:]
+  /// How often a node has ended because its disk failed.
+  private(set) var failures = 0
   var weather: Weather?
 
   /// The first is the origin, connected to all servers; then servers, connected to each other in a ring; then devices and readers,
@@ -122,7 +126,9 @@ final class SimulatedNetwork {
     try connect()
     for wire in wires { try deliver(wire) }
     for node in nodes where node.isUp {
-      for id in try node.tick(wall, monotonic: UInt64(now)) {
+      var ended: [ConnectionID] = []
+      try attempt(node) { ended = try node.tick(wall, monotonic: UInt64(now)) }
+      for id in ended {
         if let wire = wires.first(where: { $0.ends.contains { $0.place == node.place && $0.id == id } }) {
           cut(wire)
         }
@@ -130,7 +136,7 @@ final class SimulatedNetwork {
     }
     for wire in wires { try pump(wire) }
     for node in nodes where node.isUp {
-      try node.checkBounds("seed \(seed), node \(node.place), at \(now)")
+      try attempt(node) { try node.checkBounds("seed \(seed), node \(node.place), at \(now)") }
     }
   }
 
@@ -138,6 +144,7 @@ final class SimulatedNetwork {
   func settle(within milliseconds: Int64) throws -> Bool {
     weather = nil
     apart = ([], 0)
+    for node in nodes { node.fault = nil }
     for (place, _) in upAt { upAt[place] = now }
     for (place, _) in ahead { ahead[place]?.until = now }
     for wire in wires { wire.stalledUntil = [0, 0] }
@@ -171,11 +178,15 @@ final class SimulatedNetwork {
     if happens(weather.cuts * 4), let wire = wires.randomElement(using: &random) { cut(wire) }
     if happens(weather.kills * 4) {
       let place = Int.random(in: 0..<nodes.count, using: &random)
-      if nodes[place].isUp { kill(place, weather) }
+      if nodes[place].isUp { kill(place, powerCuts: weather.powerCuts) }
     }
     // A server is at its most delicate while it is claimed.
     for node in nodes where node.isUp && node.claim.candidate != nil && happens(weather.kills * 10) {
-      kill(node.place, weather)
+      kill(node.place, powerCuts: weather.powerCuts)
+    }
+    if happens(weather.faults * 4), let node = nodes.randomElement(using: &random), node.isUp {
+      let kind = SimulatedDisk.Fault.allCases.randomElement(using: &random) ?? .refused
+      node.fault = (Int.random(in: 0..<15, using: &random), kind, Bool.random(using: &random))
     }
     if happens(weather.offers * 4) { try offer() }
     if happens(40), let wire = wires.first(where: { isStrange($0) }) { cut(wire) }
@@ -200,9 +211,22 @@ final class SimulatedNetwork {
     }
   }
 
-  private func kill(_ place: Int, _ weather: Weather) {
+  /// Has a node do something, which ends it if its disk fails.
+  func attempt(_ node: SimulatedNode, _ work: () throws -> Void) throws {
+    var failure: (any Error)?
+    do { try work() } catch { failure = error }
+    if node.isUp, node.hasFailed {
+      failures += 1
+      kill(node.place, powerCuts: 50)
+      note(15, node.place)
+    } else if let failure {
+      throw failure
+    }
+  }
+
+  private func kill(_ place: Int, powerCuts: Int) {
     disconnect(place)
-    let isPowerCut = Int.random(in: 0..<100, using: &random) < weather.powerCuts
+    let isPowerCut = Int.random(in: 0..<100, using: &random) < powerCuts
     nodes[place].kill(leaving: isPowerCut ? nodes[place].cutPower(&random) : nil)
     upAt[place] = now + Int64.random(in: 100...5000, using: &random)
     note(2, place)
@@ -216,11 +240,13 @@ final class SimulatedNetwork {
   private func offer() throws {
     let (stranger, servers) = (nodes[nodes.count - 1], nodes.filter { $0.kind == .server && $0.isUp })
     guard stranger.isUp, let server = servers.randomElement(using: &random),
-      !wires.contains(where: { $0.ends[0].place == stranger.place && $0.ends[1].place == server.place }),
-      try isClaimed(server, by: stranger)
+      !wires.contains(where: { $0.ends[0].place == stranger.place && $0.ends[1].place == server.place })
     else { return }
-    stranger.passOn(random.bytes(24))
-    try connect(stranger.place, server.place)
+    try attempt(server) {
+      guard try isClaimed(server, by: stranger) else { return }
+      stranger.passOn(random.bytes(24))
+      try connect(stranger.place, server.place)
+    }
   }
 
   private func isStrange(_ wire: Wire) -> Bool { nodes[wire.ends[0].place].kind == .stranger }
@@ -245,20 +271,25 @@ final class SimulatedNetwork {
       else { continue }
       activity += 1
       notBefore[place] = now + Int64.random(in: 500...2000, using: &random)
-      if try isAdmitted(nodes[one], at: nodes[other]) { try connect(one, other) }
+      try attempt(nodes[one]) {
+        try attempt(nodes[other]) {
+          if try isAdmitted(nodes[one], at: nodes[other]) { try connect(one, other) }
+        }
+      }
     }
   }
 
   private func connect(_ one: Int, _ other: Int) throws {
     let ends = [(one, nextID), (other, nextID + 1)]
     nextID += 2
+    // First of all, so that it is cut where an end's disk fails.
+    wires.append(Wire(ends))
+    note(5, one, other)
     for (place, id) in ends {
       // As the daemon has it: a name for as long as it runs.
       try nodes[place].connect(
         id, sessionID: [UInt8](repeating: UInt8(place), count: 32), nonce: random.bytes(24))
     }
-    wires.append(Wire(ends))
-    note(5, one, other)
   }
 
   /// Whether a server takes a connection. Who does not know the hypha yet asks the server for it first.
@@ -310,7 +341,9 @@ final class SimulatedNetwork {
         let end = wire.ends[side]
         note(6, Int(end.id), packet.bytes.count)
         if packet.bytes.count > 1 { activity += 1 }
-        try nodes[end.place].receive(packet.bytes, from: end.id, now: wall, monotonic: UInt64(now))
+        try attempt(nodes[end.place]) {
+          try nodes[end.place].receive(packet.bytes, from: end.id, now: wall, monotonic: UInt64(now))
+        }
       }
     }
   }
@@ -322,11 +355,12 @@ final class SimulatedNetwork {
       while true {
         let unsent = wire.inFlight[other].reduce(0) { $0 + $1.bytes.count }
         guard unsent < Self.bufferBytes else {
-          try nodes[end.place].setUnsent(unsent, on: end.id)
+          try attempt(nodes[end.place]) { try nodes[end.place].setUnsent(unsent, on: end.id) }
           break
         }
-        var bytes = try nodes[end.place].output(end.id, unsent: unsent)[...]
-        if bytes.isEmpty { break }
+        var bytes: ArraySlice<UInt8> = []
+        try attempt(nodes[end.place]) { bytes = try nodes[end.place].output(end.id, unsent: unsent)[...] }
+        if bytes.isEmpty || !wires.contains(where: { $0 === wire }) { break }
         while !bytes.isEmpty {
           let count = Int.random(in: 1...max(1, min(bytes.count, 1 << 14)), using: &random)
           // In order on one connection, in any order between connections.

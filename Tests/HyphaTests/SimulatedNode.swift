@@ -58,6 +58,8 @@ final class SimulatedNode {
   /// What it saved of requests and messages: a small file that is replaced as a whole.
   private var saved: [UInt8]?
   private var isDirty = false
+  /// Of its disk, before it was started.
+  private var failures = 0
   /// Blocks that it said are durable, for others to rely on.
   private(set) var acknowledged: [PublicKey: Set<UInt64>] = [:]
   /// Its own feed's blocks, as far as others may have seen them.
@@ -107,6 +109,8 @@ final class SimulatedNode {
 
   func start() throws {
     isUp = true
+    fault = nil
+    failures = disk.failures
     if let record {
       try open(record.key)
       let blocks = try store.feed(record.key).heldBlocks
@@ -124,6 +128,7 @@ final class SimulatedNode {
   /// What was begun and came to nothing is removed.
   private func clear() {
     disk = SimulatedDisk()
+    failures = 0
     disk.beforeCall = beforeDiskCall
     saved = nil
   }
@@ -158,6 +163,15 @@ final class SimulatedNode {
   }
 
   func feed(_ key: PublicKey) throws -> Feed<SimulatedFile> { try store.feed(key) }
+
+  /// What is to fail of its disk, until it is started again.
+  var fault: (after: Int, kind: SimulatedDisk.Fault, isLasting: Bool)? {
+    get { disk.fault }
+    set { disk.fault = newValue }
+  }
+
+  /// Whether its disk has failed since it was started: it is to end, whatever it was doing.
+  var hasFailed: Bool { disk.failures > failures }
 
   // MARK: - Becoming something
 
