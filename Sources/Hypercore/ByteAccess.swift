@@ -10,6 +10,12 @@ extension Array where Element == UInt8 {
   package init<E: Error>(
     count: Int, writing body: (UnsafeMutableRawBufferPointer) throws(E) -> Void
   ) throws(E) {
+    // The standard library writes a length of zero into the one empty array that all threads share.
+    guard count > 0 else {
+      try body(UnsafeMutableRawBufferPointer(start: nil, count: 0))
+      self = []
+      return
+    }
     var failure: E?
     self.init(unsafeUninitializedCapacity: count) { buffer, written in
       do throws(E) {
