@@ -107,10 +107,13 @@ import Testing
     try node.client().call(NodeStatus.self, .init()).role
   }
 
-  /// Has a server keep a laptop's hypha.
-  private func claim(_ server: TestNode, by laptop: TestNode) throws {
+  /// Has a server keep a laptop's hypha, and waits until it does.
+  private func claim(_ server: TestNode, by laptop: TestNode) async throws {
     let code = try server.client().call(SetupCodeShow.self, .init()).code
     _ = try laptop.client().call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
+    try await eventually("the server does not get the hypha: \(server.log)") {
+      try role(server) == .alwaysOn ? true : nil
+    }
   }
 
   /// A laptop, a phone that may write, connected to it, and a server that keeps what both write.
@@ -123,7 +126,7 @@ import Testing
     ).writer
     _ = try phone.client().call(ConnectionsAdd.self, .init(url: laptop.url))
     _ = try laptop.client().call(DatabaseAuthorize.self, .init(key: try #require(writer)))
-    try claim(server, by: laptop)
+    try await claim(server, by: laptop)
     _ = try phone.client().call(ConnectionsAdd.self, .init(url: server.url))
     try await eventually("the phone does not learn that it may post") {
       try phone.client().call(NodeStatus.self, .init()).canPost ? true : nil
@@ -260,7 +263,7 @@ import Testing
       if try role(server) == .uninitialised {
         // The connection may be kept already.
         _ = try? laptop.client().call(ConnectionsRemove.self, .init(url: server.url))
-        try claim(server, by: laptop)
+        try await claim(server, by: laptop)
       } else {
         _ = try? laptop.client().call(ConnectionsAdd.self, .init(url: server.url))
       }
