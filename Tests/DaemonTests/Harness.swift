@@ -227,7 +227,7 @@ func freePorts(_ count: Int) throws -> [Int] {
       defer { next = next < 31_999 ? next + 1 : 20_000 }
       return next
     }
-    let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+    let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
     defer { close(socket) }
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)

@@ -40,7 +40,7 @@ struct VerifyTests {
   /// Changes bytes of a file.
   private func flip(_ node: TestNode, _ file: String, at offsets: [Int], count: Int = 1) throws {
     let path = "\(node.statePath)/hypha/source/\(file)"
-    let handle = open(path, O_RDWR)
+    let handle = open(path, O_RDWR | O_CLOEXEC)
     try #require(handle >= 0)
     defer { close(handle) }
     for offset in offsets {
