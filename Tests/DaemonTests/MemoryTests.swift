@@ -11,10 +11,22 @@ import Testing
   }
 
   private func count(_ needles: [[UInt8]], in pid: pid_t) throws -> [Int] {
+    var counts = [Int](repeating: 0, count: needles.count)
+    try find(needles, in: pid) { place, _ in counts[place] += 1 }
+    return counts
+  }
+
+  /// Where texts are, for who has to find out why: the mapping, and how far from its end.
+  private func places(of texts: [String], in pid: pid_t) -> String {
+    var places: Set<String> = []
+    try? find(texts.map { Array($0.utf8) }, in: pid) { places.insert($1) }
+    return places.sorted().joined(separator: "; ")
+  }
+
+  private func find(_ needles: [[UInt8]], in pid: pid_t, _ note: (Int, String) -> Void) throws {
     let file = open("/proc/\(pid)/mem", O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw HarnessError("memory of \(pid): \(String(cString: strerror(errno)))") }
     defer { close(file) }
-    var counts = [Int](repeating: 0, count: needles.count)
     for line in try kernelFile("/proc/\(pid)/maps").split(separator: "\n") {
       let fields = line.split(separator: " ")
       let ends = fields[0].split(separator: "-").compactMap { Int($0, radix: 16) }
@@ -26,13 +38,14 @@ import Testing
           guard var from = memory.baseAddress, memory.count >= needle.count else { return }
           let end = from + memory.count - needle.count + 1
           while from < end, let found = memchr(from, Int32(needle[0]), end - from) {
-            if memcmp(found, needle, needle.count) == 0 { counts[place] += 1 }
+            if memcmp(found, needle, needle.count) == 0 {
+              note(place, "\(line), \(end - UnsafeRawPointer(found)) before its end")
+            }
             from = UnsafeRawPointer(found) + 1
           }
         }
       }
     }
-    return counts
   }
 
   /// Any three words in a row of the passphrase.
@@ -45,7 +58,9 @@ import Testing
   private func expectNone(in node: TestNode) async throws {
     let pid = try #require(node.daemon?.pid)
     // The last answer is on its way before the memory of its request is given back.
-    let counts = try await eventually("the passphrase stays in the daemon's memory") {
+    let counts = try await eventually(
+      "the passphrase stays in the daemon's memory: \(places(of: parts, in: pid))"
+    ) {
       let counts = try count(parts + [node.folder.path], in: pid)
       return counts.dropLast().allSatisfy { $0 == 0 } ? counts : nil
     }
