@@ -4,7 +4,8 @@ import Testing
 
 @testable import HyphaDaemonCore
 
-/// Strangers who say that they have blocks, and send none.
+/// Strangers who say that they have blocks, and send none. Without what there is against that, each of these would take half a
+/// minute; the bounds leave a busy machine room. `ReplicationCostTests` counts the seconds.
 @Suite("Strangers who claim what they do not have", .fewAtOnce) struct FalseClaimTests {
   /// A device that may write, which others can connect to.
   private func writer() async throws -> (node: TestNode, key: PublicKey) {
@@ -55,12 +56,12 @@ import Testing
       return task
     }
     var claimers = [try await claim(1)]
-    #expect(try await post(node, "during a claim") < .seconds(10))
-    for number in 0..<5 { #expect(try await post(node, "later \(number)") < .seconds(2)) }
+    #expect(try await post(node, "during a claim") < .seconds(15))
+    for number in 0..<5 { #expect(try await post(node, "later \(number)") < .seconds(15)) }
     // The next come from the same address.
     for id in 2..<5 as Range<UInt8> {
       claimers.append(try await claim(id))
-      #expect(try await post(node, "during claim \(id)") < .seconds(2))
+      #expect(try await post(node, "during claim \(id)") < .seconds(15))
     }
     for claimer in claimers { claimer.cancel() }
     try await node.stop()
@@ -88,7 +89,7 @@ import Testing
         try server.client().call(PostsList.self, .init(limit: 1)).posts.first?.id == id ? true : nil
       }
       // The first time, twenty and more blocks were asked of those who do not have them.
-      if number > 0 { #expect(ContinuousClock.now - start < .seconds(5), "post \(number)") }
+      if number > 0 { #expect(ContinuousClock.now - start < .seconds(15), "post \(number)") }
     }
     withExtendedLifetime(strangers) {}
     try await server.stop()
