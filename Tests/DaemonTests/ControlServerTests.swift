@@ -236,7 +236,8 @@ final class RawCaller {
       }
     }
     guard result == 0 else { throw HarnessError("connect: \(String(cString: strerror(errno)))") }
-    var patience = timeval(tv_sec: 20, tv_usec: 0)
+    // As long as elsewhere: tests that wait for daemons can hold both threads that the server in this process needs.
+    var patience = timeval(tv_sec: 90, tv_usec: 0)
     setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     setsockopt(descriptor, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
   }
