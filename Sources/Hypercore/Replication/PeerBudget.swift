@@ -12,8 +12,8 @@ final class PeerBudget {
   func refill(now: UInt64) {
     guard now > asOf else { return }
     if asOf > 0 {
-      let seconds = min(now - asOf, 1_000_000)
-      blocks = min(WireLimits.workBlocks, blocks + seconds * WireLimits.workBlocksPerSecond / 1000)
+      let milliseconds = min(now - asOf, 1_000_000)
+      blocks = min(WireLimits.workBlocks, blocks + milliseconds * WireLimits.workBlocksPerSecond / 1000)
     }
     asOf = now
   }
