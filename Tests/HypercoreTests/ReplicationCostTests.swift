@@ -8,11 +8,7 @@ import Testing
   private let source: Feed<MemoryStorage>
 
   init() throws {
-    var random = SeededRandom(23)
-    let seed = random.bytes(32)
-    source = try Feed(files: .empty(), keyPair: seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) })
-    try source.append(contentsOf: (0..<40).map { _ in random.bytes(30) })
-    try source.flush(durable: true)
+    source = try fortyBlocks(23)
   }
 
   private func clone(first count: UInt64 = 0) throws -> Feed<MemoryStorage> {
@@ -24,10 +20,7 @@ import Testing
     return clone
   }
 
-  private func data(_ index: UInt64) throws -> Message {
-    let proof = try source.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
-    return .data(Message.Data(index: index, value: try source.block(at: index), proof: proof))
-  }
+  private func data(_ index: UInt64) throws -> Message { try HypercoreTests.data(index, of: source) }
 
   private func have(_ start: UInt64, _ length: UInt64) -> Message {
     .have(Message.Have(start: start, length: length))

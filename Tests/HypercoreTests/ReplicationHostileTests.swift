@@ -8,21 +8,14 @@ struct ReplicationHostileTests {
   private let source: Feed<MemoryStorage>
 
   init() throws {
-    var random = SeededRandom(21)
-    let seed = random.bytes(32)
-    source = try Feed(files: .empty(), keyPair: seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) })
-    try source.append(contentsOf: (0..<40).map { _ in random.bytes(30) })
-    try source.flush(durable: true)
+    source = try fortyBlocks(21)
   }
 
   private func clone() throws -> Feed<MemoryStorage> {
     try Feed(files: .empty(), key: source.key)
   }
 
-  private func data(_ index: UInt64) throws -> Message {
-    let proof = try source.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
-    return .data(Message.Data(index: index, value: try source.block(at: index), proof: proof))
-  }
+  private func data(_ index: UInt64) throws -> Message { try HypercoreTests.data(index, of: source) }
 
   @Test("a block that a peer says it lost is asked of another")
   func lost() throws {

@@ -68,3 +68,20 @@ struct Victim {
 func requests(_ messages: [Message]) -> [UInt64] {
   messages.compactMap { if case .request(let request) = $0 { request.index } else { nil } }
 }
+
+/// A writer's feed of forty blocks, durable.
+func fortyBlocks(_ number: UInt64) throws -> Feed<MemoryStorage> {
+  var random = SeededRandom(number)
+  let seed = random.bytes(32)
+  let feed = try Feed(
+    files: FeedFiles<MemoryStorage>.empty(), keyPair: seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) })
+  try feed.append(contentsOf: (0..<40).map { _ in random.bytes(30) })
+  try feed.flush(durable: true)
+  return feed
+}
+
+/// A block, with a proof for who knows nothing of the feed.
+func data(_ index: UInt64, of feed: Feed<MemoryStorage>) throws -> Message {
+  let proof = try feed.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+  return .data(Message.Data(index: index, value: try feed.block(at: index), proof: proof))
+}
