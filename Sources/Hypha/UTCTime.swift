@@ -1,5 +1,8 @@
 /// A moment in milliseconds since 1970, as RFC 3339 text in UTC: `2026-01-31T12:34:56.789Z`.
 struct UTCTime: Equatable {
+  /// The years 1970 to 9999, whose texts all have the same form.
+  static let range: ClosedRange<Int64> = 0...253_402_300_799_999
+
   var milliseconds: Int64
 
   init(milliseconds: Int64) {

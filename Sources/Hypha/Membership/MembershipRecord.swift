@@ -45,7 +45,7 @@ struct MembershipRecord<Storage: RandomAccessStorage> {
     return bytes + Digest.hash(bytes).bytes
   }
 
-  /// - Returns: `nil` for bytes that are damaged, or of a later version.
+  /// - Returns: `nil` for bytes that are damaged, of a later version, or with times that no clock tells.
   static func decode(_ bytes: [UInt8]) -> MembershipRecord? {
     guard bytes.count > 32, Digest.hash(Array(bytes.dropLast(32))).bytes == Array(bytes.suffix(32)) else {
       return nil
@@ -55,7 +55,9 @@ struct MembershipRecord<Storage: RandomAccessStorage> {
       guard let count = reader.varint(), let bytes = reader.bytes(Int(clamping: count)) else { return nil }
       return Array(bytes)
     }
-    func time() -> Int64? { reader.varint().map { Int64(bitPattern: $0) } }
+    func time() -> Int64? {
+      reader.varint().map { Int64(bitPattern: $0) }.flatMap { UTCTime.range.contains($0) ? $0 : nil }
+    }
     func request() -> AuthorisationRequest? {
       guard let id = field().flatMap({ RequestID($0) }), let writer = field().flatMap({ PublicKey($0) }),
         let name = field(), let created = time(), let expires = time()
