@@ -75,7 +75,7 @@ private func fuzzFrames(_ bytes: [UInt8]) {
   expect(whole == cut, "a stream in pieces of \(pieces) bytes is the same as in one")
   for found in whole.0 {
     // A frame with nothing in it is passed over, as the reference does.
-    guard let message = found.message, frame(message).count > 2 else { continue }
+    guard let message = found.message, frame(message).count > 2, !hasGrown(message) else { continue }
     let again = frames(frame(message, channel: found.channel), pieces: 1, encrypted: false)
     expect(again.1 == nil && again.0.first?.message == message, "\(message) is read as it was written")
   }
@@ -85,9 +85,15 @@ private func fuzzMessages(_ bytes: [UInt8]) {
   guard let type = bytes.first else { return }
   let body = Array(bytes.dropFirst())
   let message = body.withUnsafeBytes { try? Message.decode(type: type & 15, $0) }
-  guard let message, frame(message).count > 2 else { return }
+  guard let message, frame(message).count > 2, !hasGrown(message) else { return }
   let (again, error) = frames(frame(message), pieces: 5, encrypted: false)
   expect(error == nil && again.first?.message == message, "\(message) is read as it was written")
+}
+
+/// What is no UTF-8 in an extension's name is read as replacement characters, by which that can get too long.
+private func hasGrown(_ message: Message) -> Bool {
+  guard case .handshake(let handshake) = message else { return false }
+  return handshake.extensions.contains { $0.utf8.count > WireLimits.extensionNameBytes }
 }
 
 private func fuzzBitfield(_ bytes: [UInt8]) {

@@ -174,7 +174,10 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
     let end = FlatTree.rightSpan(treeIndex) / 2 + 1
     while let held = feed.firstHeld(in: index..<end) {
       var top = 2 * held
-      while feed.bits.hasNode(FlatTree.sibling(top)) { top = FlatTree.parent(top) }
+      // Not over the node itself, whatever a damaged bitfield says.
+      while FlatTree.parent(top) != treeIndex, feed.bits.hasNode(FlatTree.sibling(top)) {
+        top = FlatTree.parent(top)
+      }
       if let (node, offset) = try signed(top) {
         waiting.append((node, offset))
       } else {

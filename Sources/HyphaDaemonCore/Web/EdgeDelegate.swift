@@ -58,16 +58,19 @@ public struct PublicPosts: Equatable, Sendable {
   }
 
   /// Of the hypha.
-  public var key: PublicKey
+  public let key: PublicKey
   /// Newest first.
-  public var posts: [Post]
+  public let posts: [Post]
   /// When this node last saw anything of the hypha change.
-  public var changed: Timestamp
+  public let changed: Timestamp
+  /// The posts as each of the feeds has them: written once, since strangers may ask for them as often as they like.
+  let entries: PostFeeds.Entries
 
   public init(key: PublicKey, posts: [Post], changed: Timestamp) {
     self.key = key
     self.posts = posts
     self.changed = changed
+    entries = PostFeeds.Entries(posts, of: key)
   }
 }
 

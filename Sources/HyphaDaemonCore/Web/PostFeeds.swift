@@ -19,9 +19,9 @@ enum PostFeeds {
   ) -> HTTPAnswer {
     let site = Self.site(request)
     let isJSON = path == jsonPath
-    let body = isJSON ? json(posts, site) : Array(atom(posts, site).utf8)
+    let (before, after) = isJSON ? json(posts, site) : atom(posts, site)
     var answer = HTTPAnswer(status: .ok, headers: [:], body: ByteBuffer())
-    let tag = "\"\(WebFiles.sha256(body).prefix(32))\""
+    let tag = "\"\(WebFiles.sha256(Array("\(posts.entries.hash)\(before)\(after)".utf8)).prefix(32))\""
     answer.headers.add(name: "ETag", value: tag)
     answer.headers.add(name: "Cache-Control", value: "no-cache")
     answer.headers.add(name: "Vary", value: "Host")
@@ -34,14 +34,18 @@ enum PostFeeds {
     answer.headers.add(
       name: "Content-Type",
       value: isJSON ? "application/feed+json; charset=utf-8" : "application/atom+xml; charset=utf-8")
-    answer.body = ByteBuffer(bytes: body)
+    let entries = isJSON ? posts.entries.json : posts.entries.atom
+    answer.body.reserveCapacity(before.utf8.count + entries.count + after.utf8.count)
+    answer.body.writeString(before)
+    answer.body.writeBytes(entries)
+    answer.body.writeString(after)
     return answer
   }
 
   // MARK: - Where
 
   private struct Site {
-    /// Name to show.
+    /// Name to show: of bytes that stand for themselves in JSON, and in XML, as the address.
     var name: String
     /// Without a slash at the end; `nil` if it is not known.
     var url: String?
@@ -66,62 +70,65 @@ enum PostFeeds {
     }
   }
 
-  private static func id(_ post: PublicPosts.Post, _ posts: PublicPosts) -> String {
-    "dat://\(posts.key.hex)/posts/\(post.id)"
+  // MARK: - Posts
+
+  /// The posts as they are in the feeds, whatever the address is at which somebody reads them.
+  struct Entries: Equatable, Sendable {
+    let json: [UInt8]
+    let atom: [UInt8]
+    /// By which others are known.
+    let hash: String
+
+    init(_ posts: [PublicPosts.Post], of key: PublicKey) {
+      json = PostFeeds.jsonItems(posts, of: key)
+      atom = posts.flatMap { PostFeeds.atomEntry($0, of: key).utf8 }
+      hash = WebFiles.sha256(json)
+    }
+  }
+
+  private static func id(_ post: PublicPosts.Post, of key: PublicKey) -> String {
+    "dat://\(key.hex)/posts/\(post.id)"
   }
 
   // MARK: - JSON Feed
 
-  private struct Feed: Encodable {
-    struct Author: Encodable {
-      var name: String
-    }
-
-    struct Item: Encodable {
-      var id: String
-      var contentText: String
-      var datePublished: String
-
-      enum CodingKeys: String, CodingKey {
-        case id
-        case contentText = "content_text"
-        case datePublished = "date_published"
-      }
-    }
-
-    let version = "https://jsonfeed.org/version/1.1"
-    var title: String
-    var homePageURL: String?
-    var feedURL: String?
-    var description: String
-    var authors: [Author]
-    var items: [Item]
+  private struct Item: Encodable {
+    var id: String
+    var contentText: String
+    var datePublished: String
 
     enum CodingKeys: String, CodingKey {
-      case version, title, description, authors, items
-      case homePageURL = "home_page_url"
-      case feedURL = "feed_url"
+      case id
+      case contentText = "content_text"
+      case datePublished = "date_published"
     }
   }
 
-  private static func json(_ posts: PublicPosts, _ site: Site) -> [UInt8] {
-    let feed = Feed(
-      title: site.name, homePageURL: site.url.map { "\($0)/" }, feedURL: site.url.map { $0 + jsonPath },
-      description: "dat://\(posts.key.hex)", authors: [Feed.Author(name: site.name)],
-      items: posts.posts.map {
-        Feed.Item(id: id($0, posts), contentText: $0.text, datePublished: $0.created.description)
-      })
+  private static func jsonItems(_ posts: [PublicPosts.Post], of key: PublicKey) -> [UInt8] {
+    let items = posts.map {
+      Item(id: id($0, of: key), contentText: $0.text, datePublished: $0.created.description)
+    }
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
     // Strings can always be encoded.
-    return (try? encoder.encode(feed)).map { [UInt8]($0) } ?? []
+    return (try? encoder.encode(items)).map { [UInt8]($0) } ?? []
+  }
+
+  /// What stands before and after the items.
+  private static func json(_ posts: PublicPosts, _ site: Site) -> (before: String, after: String) {
+    let links = site.url.map { #""feed_url":"\#($0)\#(jsonPath)","home_page_url":"\#($0)/","# } ?? ""
+    return (
+      #"{"authors":[{"name":"\#(site.name)"}],"description":"dat://\#(posts.key.hex)",\#(links)"items":"#,
+      #","title":"\#(site.name)","version":"https://jsonfeed.org/version/1.1"}"#
+    )
   }
 
   // MARK: - Atom
 
-  private static func atom(_ posts: PublicPosts, _ site: Site) -> String {
+  /// What stands before and after the entries.
+  private static func atom(_ posts: PublicPosts, _ site: Site) -> (before: String, after: String) {
     var links = ""
-    if let url = site.url.map(escaped) {
+    if let url = site.url {
       links = """
         <link rel="self" type="application/atom+xml" href="\(url)\(atomPath)"/>
         <link rel="alternate" type="text/html" href="\(url)/"/>
@@ -129,28 +136,29 @@ enum PostFeeds {
         """
     }
     let updated = posts.posts.map { $0.created }.max() ?? Timestamp(milliseconds: 0)
-    let entries = posts.posts.map { post in
-      """
-      <entry>
-      <id>\(id(post, posts))</id>
-      <title>\(escaped(title(post.text)))</title>
-      <published>\(post.created)</published>
-      <updated>\(post.created)</updated>
-      <content type="text">\(escaped(post.text))</content>
-      </entry>
-
-      """
-    }
-    return """
+    let before = """
       <?xml version="1.0" encoding="utf-8"?>
       <feed xmlns="http://www.w3.org/2005/Atom">
       <id>dat://\(posts.key.hex)</id>
-      <title>\(escaped(site.name))</title>
+      <title>\(site.name)</title>
       <updated>\(updated)</updated>
-      <author><name>\(escaped(site.name))</name></author>
-      \(links)\(entries.joined())</feed>
-
+      <author><name>\(site.name)</name></author>
+      \(links)
       """
+    return (before, "</feed>\n")
+  }
+
+  private static func atomEntry(_ post: PublicPosts.Post, of key: PublicKey) -> String {
+    """
+    <entry>
+    <id>\(id(post, of: key))</id>
+    <title>\(escaped(title(post.text)))</title>
+    <published>\(post.created)</published>
+    <updated>\(post.created)</updated>
+    <content type="text">\(escaped(post.text))</content>
+    </entry>
+
+    """
   }
 
   /// The beginning of a post's first line that has something on it, without what changes the direction of whatever a reader
