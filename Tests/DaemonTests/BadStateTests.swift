@@ -20,7 +20,7 @@ struct BadStateTests {
     #expect(ended.status > 0)
     #expect(
       ended.stderr.contains(
-        "Read-only file system: mount the file system of \(path) so that it can be written to"),
+        "\(path)/lock: Read-only file system: mount that file system so that it can be written to"),
       "\(ended.stderr)")
     node.mounts = nil
     try await node.start()
@@ -76,7 +76,10 @@ struct BadStateTests {
       #expect(chown(path, 0, 0) == 0)
       let ended = try await run().end(within: 15)
       #expect(ended.status == EXIT_FAILURE, "\(file): \(ended)")
-      #expect(ended.stderr.contains("\(path): Permission denied"), "\(ended)")
+      #expect(
+        ended.stderr.contains(
+          "\(path): Permission denied: everything in the state folder must belong to user \(user)"),
+        "\(ended)")
       #expect(chown(path, 65534, 65534) == 0)
     }
     let daemon = try run()

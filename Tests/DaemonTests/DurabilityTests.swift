@@ -185,7 +185,7 @@ struct DurabilityTests {
     #expect(again.status == EXIT_FAILURE)
     #expect(
       again.stderr.contains(
-        "mount the file system of \(laptop.statePath) so that it can be written to"),
+        "Read-only file system: mount that file system so that it can be written to"),
       "\(again)")
     disk.becomeWritable()
     try await laptop.start()

@@ -23,11 +23,20 @@ struct SystemError: Error, Equatable {
     String(cString: strerror(number))
   }
 
+  /// The same of a file in the state folder, with what to do where the system does not let it be used.
   var storageError: StorageError {
     let text = "\(context): \(Self.message(number))"
     switch number {
-    case ENOSPC, EDQUOT: return StorageError(.full, text)
-    default: return StorageError(.system(number), text)
+    case ENOSPC, EDQUOT:
+      return StorageError(.full, text)
+    case EROFS:
+      return StorageError(.system(number), "\(text): mount that file system so that it can be written to")
+    case EACCES, EPERM:
+      let advice =
+        "everything in the state folder must belong to user \(geteuid()), whom this process runs as"
+      return StorageError(.system(number), "\(text): \(advice)")
+    default:
+      return StorageError(.system(number), text)
     }
   }
 }

@@ -45,10 +45,10 @@ public final class StateFolder: Sendable {
     var path = path
     while path.count > 1, path.hasSuffix("/") { path.removeLast() }
     self.path = path
-    do throws(StorageError) { try Self.makeFolder(path) } catch { throw Self.refused(error, path) }
+    do throws(StorageError) { try Self.makeFolder(path) } catch { throw StateFolderError(error) }
     try Self.checkPrivate(path)
     do throws(StorageError) { lock = try Self.open(lockFile: "\(path)/lock") } catch {
-      throw Self.refused(error, path)
+      throw StateFolderError(error)
     }
     try Self.take(lock, path)
     try Self.checkVersion(path)
@@ -91,20 +91,6 @@ public final class StateFolder: Sendable {
     } catch {
       throw error.storageError
     }
-  }
-
-  /// Says what to do where the system does not let the folder be used.
-  private static func refused(_ error: StorageError, _ path: String) -> StateFolderError {
-    let advice: String
-    switch error.code {
-    case .system(EROFS):
-      advice = "mount the file system of \(path) so that it can be written to"
-    case .system(EACCES), .system(EPERM):
-      advice = "everything in \(path) must belong to user \(geteuid()), whom this process runs as"
-    default:
-      return StateFolderError(error)
-    }
-    return StateFolderError(.storage(error.code), "\(error.context): \(advice)")
   }
 
   private static func makeFolder(_ path: String) throws(StorageError) {
