@@ -23,14 +23,20 @@ public struct Cutoff: Equatable, Sendable {
 public struct CutoffRule {
   /// The keys that it goes by are below this prefix.
   let prefix: [UInt8]
+  /// Bytes of the longest value that it understands.
+  let valueBytes: Int
   let judge: (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
 
-  /// - Parameter judge: gets the entries, deletions too, that are the newest below `prefix` for at least one writer, and
-  ///   the writers' keys in the order of the entries' clocks; returns for each who is cut off where. The first writer never is.
+  /// - Parameters:
+  ///   - valueBytes: a longer value is not kept in memory: its entry has none.
+  ///   - judge: gets the entries, deletions too, that are the newest below `prefix` for at least one writer, and the
+  ///     writers' keys in the order of the entries' clocks; returns for each who is cut off where. The first writer never is.
   public init(
-    prefix: String, judge: @escaping (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
+    prefix: String, valueBytes: Int,
+    judge: @escaping (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
   ) {
     self.prefix = Array(prefix.utf8)
+    self.valueBytes = valueBytes
     self.judge = judge
   }
 }
@@ -63,7 +69,9 @@ extension Hyperdb {
     var cutoffs = [Cutoff?](repeating: nil, count: writers.count)
     var entries: [(node: TrieNode, entry: Entry)] = []
     for node in nodes where node.seq < writers[node.writer].frozen ?? .max {
-      entries.append((node, try entry(node)))
+      var entry = try entry(node)
+      if entry.value.map({ $0.count > rule.valueBytes }) == true { entry.value = nil }
+      entries.append((node, entry))
     }
     // Whom only cut-off entries authorise has no say either. Bounded: what is said could go round in circles.
     for _ in 0...writers.count {

@@ -468,10 +468,11 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     return first..<own.feed.length
   }
 
-  /// The numbering for an entry to be written: as in the newest, and behind these the feeds that it did not know.
+  /// The numbering for an entry to be written: as in the newest, and behind these the feeds that it did not know. Whoever is
+  /// cut off from the start is left out, so as not to be let in by it; but for those whose entries others built on.
   private func feedList(of own: Writer<Storage>, seq: UInt64) -> FeedList {
     var all = own.feeds?.writers ?? []
-    for writer in writers where writer.isAuthorized && writer.cutoff?.block != 0 {
+    for writer in writers where writer.isAuthorized && (writer.cutoff?.block != 0 || writer.visible > 0) {
       if own.feeds?.contains(writer.number) != true { all.append(writer.number) }
     }
     if let feeds = own.feeds, feeds.writers.count == all.count { return feeds }

@@ -35,6 +35,8 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
     isForked = heads.count > 1
     while let (node, position) = waiting.popLast() { try walk(from: node, position: position) }
     if isForked, !keepsAll { try removeSeen() }
+    // Pointers to writers of whom nothing is reached: only an entry that claims to have seen more than later ones has such.
+    items.removeAll { !feeds.contains($0.pointer.writer) }
     return Trie(items, feeds)
   }
 

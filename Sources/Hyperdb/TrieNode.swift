@@ -71,7 +71,7 @@ struct NodeCache {
     youngBytes += node.cost
   }
 
-  /// A feed has at most 2^40 blocks, and a database at most 256 writers.
+  /// A feed has less than 2^40 blocks, and a database at most 256 writers.
   private static func name(_ pointer: Pointer) -> UInt64 {
     UInt64(pointer.writer) << 40 | pointer.seq
   }
@@ -90,7 +90,7 @@ struct Visits {
   /// - Parameter others: there are further ways still to be gone; as long as there never were, nothing is noted.
   mutating func isNew(_ node: TrieNode, _ position: Int, others: Bool) -> Bool {
     if first.isEmpty && !others { return true }
-    // A path has at most 4,129 values, a database 256 writers, a feed 2^40 blocks.
+    // A path has at most 4,129 values, a database 256 writers, a feed less than 2^40 blocks.
     let visit = UInt64(position) << 48 | UInt64(node.writer) << 40 | node.seq
     if first.contains(visit) { return false }
     if first.count == Self.few { return self.others.insert(visit).inserted }

@@ -224,7 +224,7 @@ struct Revocations {
 extension Hypha {
   /// Decides from the database's entries who is revoked.
   static var revocationRule: CutoffRule {
-    CutoffRule(prefix: DeviceRecord.prefix) { entries, writers in
+    CutoffRule(prefix: DeviceRecord.prefix, valueBytes: HyphaLimits.deviceRecordBytes) { entries, writers in
       Revocations(entries, writers: writers).cutoffs
     }
   }

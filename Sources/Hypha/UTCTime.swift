@@ -9,7 +9,7 @@ struct UTCTime: Equatable {
     self.milliseconds = milliseconds
   }
 
-  /// - Returns: `nil` for any other form than the one that ``text`` gives.
+  /// - Returns: `nil` for any other form than the one that ``text`` gives, and for times outside of ``range``.
   init?(_ text: String) {
     let bytes = Array(text.utf8)
     guard bytes.count == 24 else { return nil }
@@ -30,7 +30,9 @@ struct UTCTime: Equatable {
       return nil
     }
     let days = Self.days(year: numbers[0], month: month, day: day)
-    milliseconds = (((days * 24 + numbers[3]) * 60 + numbers[4]) * 60 + numbers[5]) * 1000 + numbers[6]
+    let seconds = ((days * 24 + numbers[3]) * 60 + numbers[4]) * 60 + numbers[5]
+    milliseconds = seconds * 1000 + numbers[6]
+    guard Self.range.contains(milliseconds) else { return nil }
   }
 
   var text: String {

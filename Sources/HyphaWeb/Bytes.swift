@@ -19,7 +19,7 @@ package struct RequestReader {
 
   package mutating func byte() throws(WebError) -> UInt8 { UInt8(truncatingIfNeeded: try number(1)) }
   package mutating func flag() throws(WebError) -> Bool { try number(1) != 0 }
-  package mutating func count() throws(WebError) -> Int { Int(try number(4)) }
+  package mutating func count() throws(WebError) -> Int { Int(clamping: try number(4)) }
   package mutating func uint64() throws(WebError) -> UInt64 { try number(8) }
   package mutating func time() throws(WebError) -> Int64 { Int64(truncatingIfNeeded: try number(8)) }
 
@@ -46,11 +46,12 @@ package struct RequestReader {
     return bytes.isEmpty ? nil : bytes
   }
 
-  /// What holds a secret is overwritten once it has been read.
-  package mutating func secret() throws(WebError) -> SecretBytes? {
+  /// What holds a secret is overwritten once it has been read. Zero bytes stand for none.
+  package mutating func secret(count: Int) throws(WebError) -> SecretBytes? {
     var bytes = try data()
     if bytes.isEmpty { return nil }
     defer { bytes.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
+    guard bytes.count == count else { throw WebError("badRequest", "a secret has \(count) bytes here") }
     return SecretBytes(count: bytes.count) { $0.copyBytes(from: bytes) }
   }
 

@@ -52,7 +52,7 @@ enum Method: UInt32 {
       let key = try request.key()
       var secretKey = try request.optional()
       defer { secretKey?.withUnsafeMutableBytes { SecretBytes.wipe($0) } }
-      let channelKey = try request.secret()
+      let channelKey = try request.secret(count: 32)
       let state = WebNode.WriterState(rawValue: try request.byte())
       let files = instance.files
       instance.files = [:]

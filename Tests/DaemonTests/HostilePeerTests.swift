@@ -38,7 +38,7 @@ import Testing
 
   /// How many do the same at one time.
   private static let strangers = 4
-  private static let far = UInt64(1) << 40
+  private static let far = Limits.feedBlocks
 
   private static let attacks: [Attack] = [
     Attack("a false block", 1002, "unverified") { peer in
@@ -61,12 +61,15 @@ import Testing
     Attack("a block that nobody asked for", 1002, "unasked") { peer in
       peer.say(.data(Message.Data(index: 5, value: [1], proof: Proof(nodes: [], signature: nil))))
     },
-    Attack("a feed of nearly 2^40 blocks", nil, nil) { peer in
+    Attack("a feed of nearly as many blocks as can be", nil, nil) { peer in
       peer.say(.have(Message.Have(start: far - 1)), .request(Message.Request(index: far - 1)))
       peer.say(.want(Message.Want(start: (far - 1) & ~8191, length: 8192)))
     },
-    Attack("a feed of more than 2^40 blocks", 1009, "tooLarge") { peer in
+    Attack("a feed of more blocks than can be", 1009, "tooLarge") { peer in
       peer.say(.have(Message.Have(start: far, length: 2)))
+    },
+    Attack("a feed of nearly 2^40 blocks", 1009, "tooLarge") { peer in
+      peer.say(.have(Message.Have(start: 1 << 40 - 1)))
     },
     Attack("a bitfield that expands to gigabytes", 1002, "malformed") { peer in
       // Runs of ones of 2^30 bytes each.
@@ -167,6 +170,37 @@ import Testing
     let peers = try await place.server.ctl("peers")
     #expect(peers.text.contains("127.0.0.1  rejected: unverified, "))
     try await place.stop()
+  }
+
+  @Test(
+    "A feed whose owner signed that it is as long and as large as can be takes room for what there is of it")
+  func vast() async throws {
+    let feed = VastFeed()
+    let node = try TestNode()
+    try await node.start()
+    _ = try node.client().call(NodeInitialise.self, .init(hyphalink: "dat://\(feed.key.hex)"))
+    let peer = try await HostilePeer(port: node.port, key: feed.key, id: 1)
+    let last = Limits.feedBlocks - 1
+    peer.say(.have(Message.Have(start: 0, length: 1)), .have(Message.Have(start: last)))
+    var asked: Set<UInt64> = []
+    while asked.count < 2 {
+      for case .request(let request) in try await peer.listen() {
+        asked.insert(request.index)
+        peer.say(.data(feed.data(request.index)))
+      }
+    }
+    func held() throws -> FeedInfo? { try node.client().call(NodeStatus.self, Nothing()).feeds.first }
+    try await eventually("\(node.log)") { try held()?.heldBlocks == 2 ? true : nil }
+    #expect(try held()?.length == Limits.feedBlocks && held()?.byteLength == Limits.feedBytes)
+    try await node.stop()
+    try await node.start()
+    #expect(try held()?.heldBlocks == 2)
+    let backup = try await node.ctl("backup", "\(node.folder.path)/backup")
+    #expect(backup.status == 0, "\(backup)")
+    let status = try node.client().call(NodeStatus.self, Nothing())
+    #expect(status.diskBytes < 10 << 20)
+    #expect(try ProcessUse(#require(node.daemon).pid).peakKilobytes < 150 << 10)
+    try await node.stop()
   }
 
   @Test("Thousands of connections that say nothing keep nobody out")

@@ -1,6 +1,7 @@
-import Hypercore
 import TestSupport
 import Testing
+
+@testable import Hypercore
 
 /// Damage on disk: what a check says, and what comes back from another copy.
 @Suite struct FeedCheckTests {
@@ -206,5 +207,38 @@ import Testing
     try tree.files.tree.truncate(to: 5000)
     #expect(try !check(tree.feed).isNone)
     try mend(tree, from: other)
+  }
+
+  @Test("Roots that their owner signed and that are larger together than a feed can be are none")
+  func impossibleSize() throws {
+    let files = try files()
+    let nodes = [1, 4].map { Node(treeIndex: $0, hash: .zero, byteSize: 1 << 63) }
+    let signature = Self.pair.sign(Crypto.tree(nodes))
+    func put(_ file: MemoryStorage, _ bytes: [UInt8], at offset: UInt64) throws {
+      try bytes.withUnsafeBytes { try file.write($0, at: offset) }
+    }
+    try put(files.key, Self.pair.publicKey.bytes, at: 0)
+    try put(files.tree, SleepHeader.tree.bytes, at: 0)
+    for node in nodes {
+      try put(
+        files.tree, node.hash.bytes + [0x80] + [UInt8](repeating: 0, count: 7), at: 32 + 40 * node.treeIndex)
+    }
+    try put(files.signatures, SleepHeader.signatures.bytes, at: 0)
+    try put(files.signatures, signature.bytes, at: 32 + 64 * 2)
+    #expect(try Feed(files: files, key: Self.pair.publicKey).length == 0)
+  }
+
+  @Test("A clone without its bitfield finds its blocks again, one signature over all of them")
+  func withoutBitfield() throws {
+    let writer = try self.writer()
+    let clone = try clone(of: writer, 0..<Self.length)
+    try clone.files.bitfield.truncate(to: 0)
+    // Only the newest signature is left, as where a clone was fetched from a node that had all.
+    try [UInt8](repeating: 0, count: 64 * Int(Self.length - 1)).withUnsafeBytes {
+      try clone.files.signatures.write($0, at: UInt64(SleepHeader.size))
+    }
+    let again = try Feed(files: clone.files, key: writer.feed.key)
+    #expect(again.length == Self.length && again.heldBlocks == Self.length)
+    #expect(try again.block(at: 100) == Self.block(100))
   }
 }

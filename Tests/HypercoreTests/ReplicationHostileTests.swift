@@ -294,9 +294,9 @@ struct ReplicationHostileTests {
     "a have too long, with a bitfield too long, or not at a byte's start is refused",
     arguments: [
       Message.Have(start: 0, length: 1 << 27),
-      Message.Have(start: 0, length: 1 << 40),
+      Message.Have(start: 0, length: Limits.feedBlocks),
       Message.Have(start: 1 << 50),
-      Message.Have(start: (1 << 40) - 1, length: 2),
+      Message.Have(start: Limits.feedBlocks - 1, length: 2),
       Message.Have(start: 3, length: 8192, bitfield: [7]),
       Message.Have(start: 0, length: 64, bitfield: [4 * 9 + 3]),
       Message.Have(start: 0, length: 1 << 24, bitfield: []),

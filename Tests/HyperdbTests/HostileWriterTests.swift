@@ -66,9 +66,11 @@ struct HostileWriterTests {
     let scene = try Scene()
     let hostile = scene.hostile.key
     var heard = 0
+    var longest = 0
     try scene.open(
-      cutoffs: CutoffRule(prefix: "rule/") { entries, _ in
+      cutoffs: CutoffRule(prefix: "rule/", valueBytes: 4) { entries, _ in
         heard = entries.count
+        longest = entries.reduce(longest) { max($0, $1.value?.count ?? 0) }
         return heard > 0 ? [hostile: Cutoff(block: 2)] : [:]
       })
     let sought = KeyPath(Array("rule/".utf8)[...], terminated: false)
@@ -88,6 +90,9 @@ struct HostileWriterTests {
     try scene.database.put("rule/one", [1])
     #expect(try scene.database.get(other).map(\.seq) == [1] && heard == 1)
     #expect(try scene.database.cutoff(of: hostile) == Cutoff(block: 2))
+    // A value longer than what the rule understands is not kept for it.
+    try scene.database.put("rule/two", [UInt8](repeating: 1, count: 5))
+    #expect(try scene.database.get(other).map(\.seq) == [1] && heard == 2 && longest == 1)
     #expect(try scene.database.get("kept").map(\.value) == [[1]])
   }
 

@@ -156,6 +156,10 @@ struct PostTests {
       #expect(UTCTime(UTCTime(milliseconds: milliseconds).text) == UTCTime(milliseconds: milliseconds))
     }
     #expect(UTCTime(milliseconds: 951_782_400_000).text == "2000-02-29T00:00:00.000Z")
+    #expect(UTCTime("9999-12-31T23:59:59.999Z")?.milliseconds == UTCTime.range.upperBound)
+    for outside in ["0000-01-01T00:00:00.000Z", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:60.999Z"] {
+      #expect(UTCTime(outside) == nil)
+    }
   }
 }
 

@@ -60,6 +60,43 @@ struct RevocationTests {
     #expect(try origin.hypha.device(named: "device 2").writer == friend.writer)
   }
 
+  @Test("before its revoker had anything of it, though others built on that: who comes later writes on")
+  func revokedUnseen() throws {
+    let source = try #require(PublicKey(FeedStore.secretKey(1)[32...]))
+    let devices = try (0..<4).map { try TestDevice(source, UInt8($0) + 1) }
+    let (origin, friend, thief, late) = (devices[0], devices[1], devices[2], devices[3])
+    try origin.hypha.admit(friend.writer, name: "friend", now: 1)
+    try origin.hypha.admit(thief.writer, name: "thief", now: 2)
+    for number in 0..<20 { try post("first \(number)", on: origin, UInt8(number)) }
+    try friend.pull(from: origin)
+    try thief.pull(from: origin)
+    for number in 20..<40 { try post("stolen \(number)", on: thief, UInt8(number)) }
+    try friend.pull(from: thief)
+    for number in 40..<60 { try post("on top \(number)", on: friend, UInt8(number)) }
+    try origin.hypha.revoke(thief.writer, now: 77)
+    #expect(try origin.hypha.device(named: "thief").revocation?.blocks == 0)
+    try origin.hypha.admit(late.writer, name: "late", now: 78)
+    try late.pull(from: origin)
+    try late.pull(from: friend)
+    let expected = try texts(late)
+    #expect(expected.count == 40 && !expected.contains { $0.hasPrefix("stolen") })
+    // Its first entry, and one on top of it.
+    try post("late 1", on: late, 61)
+    try post("late 2", on: late, 62)
+    for other in [origin, friend] { try other.pull(from: late) }
+    try origin.pull(from: friend)
+    try friend.pull(from: origin)
+    for device in [late, origin, friend] {
+      #expect(try texts(device) == ["late 2", "late 1"] + expected)
+      #expect(try device.hypha.device(named: "thief").revocation != nil)
+      try device.restart()
+      #expect(try texts(device) == ["late 2", "late 1"] + expected)
+    }
+    #expect(try thief.hypha.canPost())
+    try thief.pull(from: origin)
+    #expect(try !thief.hypha.canPost())
+  }
+
   @Test("cannot change or delete what others wrote, though someone built on it meanwhile")
   func vandal() throws {
     let devices = try TestDevice.make(4)

@@ -80,17 +80,24 @@ public final class Feed<Storage: RandomAccessStorage> {
     try recover()
   }
 
-  /// The `bitfield` file as it would be written now: what is held, of a feed that goes on changing.
-  public func bitfieldFile() -> [UInt8] {
-    var file = SleepHeader.bitfield.bytes
-    for number in 0..<bits.pages.end {
+  /// The `bitfield` file as it would be written now, of a feed that goes on changing: what there is between its holes, and
+  /// where.
+  public func bitfieldFile() -> [(offset: UInt64, bytes: [UInt8])] {
+    var pieces = [(offset: UInt64(0), bytes: SleepHeader.bitfield.bytes)]
+    var next = bits.pages.firstPage(from: 0)
+    while let number = next {
+      let offset = UInt64(SleepHeader.size) + number * UInt64(FeedBitfield.pageSize)
       if let page = bits.pages.page(number) {
-        file.append(contentsOf: UnsafeBufferPointer(start: page, count: FeedBitfield.pageSize))
-      } else {
-        file.append(contentsOf: repeatElement(0, count: FeedBitfield.pageSize))
+        let bytes = UnsafeBufferPointer(start: page, count: FeedBitfield.pageSize)
+        if let last = pieces.indices.last, pieces[last].offset + UInt64(pieces[last].bytes.count) == offset {
+          pieces[last].bytes.append(contentsOf: bytes)
+        } else {
+          pieces.append((offset, Array(bytes)))
+        }
       }
+      next = bits.pages.firstPage(from: number + 1)
     }
-    return file
+    return pieces
   }
 
   /// Whether this feed can be appended to here.

@@ -114,6 +114,8 @@ extension Feed {
     }
     for number in 0..<pageCount {
       let page = try file.bytes(FeedBitfield.pageSize, at: start + number * pageSize)
+      // Most pages are empty where one block of a long feed is here.
+      if page.allSatisfy({ $0 == 0 }) { continue }
       page.withUnsafeBytes { bits.load(page: number, $0) }
     }
     bits.pages.clearChanged()
@@ -168,8 +170,10 @@ extension Feed {
   func signedRoots(length: UInt64) throws(FeedError) -> MerkleRoots? {
     guard let signature = try signature(at: length - 1) else { return nil }
     var nodes: [Node] = []
+    var room = Limits.feedBytes
     for treeIndex in FlatTree.roots(length: length) {
-      guard let node = try pages.node(treeIndex) else { return nil }
+      guard let node = try pages.node(treeIndex), node.byteSize <= room else { return nil }
+      room -= node.byteSize
       nodes.append(node)
     }
     return Crypto.verify(signature, of: Crypto.tree(nodes), by: key) ? MerkleRoots(nodes) : nil
@@ -188,10 +192,11 @@ extension Feed {
     var roots = merkle
     var end = byteLength
     var nodes: [Node] = []
-    var blocks: [(bytes: [UInt8], offset: UInt64)] = []
+    // Their bytes stay on disk: without the bitfield, they can be all of a feed.
+    var blocks: [(offset: UInt64, size: Int)] = []
     // Signatures of which a part is there.
     var torn: [UInt64] = []
-    while roots.length < places {
+    while roots.length < places, blocks.count < Limits.recoveryBatch {
       let index = roots.length
       guard let leaf = try pages.node(2 * index), leaf.byteSize <= UInt64(Limits.blockBytes),
         end <= dataSize, leaf.byteSize <= dataSize - end
@@ -199,7 +204,7 @@ extension Feed {
       let block = try files.data.bytes(Int(leaf.byteSize), at: end)
       guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash else { return }
       roots.append(leaf) { nodes.append($0) }
-      blocks.append((block, end))
+      blocks.append((end, block.count))
       end += leaf.byteSize
       guard let signature = try signature(at: index) else { continue }
       guard Crypto.verify(signature, of: Crypto.tree(roots.nodes), by: key) else {
@@ -207,7 +212,8 @@ extension Feed {
         continue
       }
       for node in nodes { try pages.set(node) }
-      for (bytes, offset) in blocks {
+      for (offset, size) in blocks {
+        let bytes = try files.data.bytes(size, at: offset)
         try bytes.withBytes { (bytes) throws(FeedError) in try dataWriter.write(bytes, at: offset) }
       }
       try store(signature, at: index)

@@ -5,7 +5,7 @@ import HyphaControlAPI
 /// Gives a backup's bytes, piece by piece, away from the node's own thread: what it reads does not change any more.
 actor BackupWriter {
   enum Item: Sendable {
-    case bytes(String, [UInt8])
+    case bytes(String, offset: UInt64 = 0, [UInt8])
     /// The first bytes of a file, without its holes.
     case file(String, path: String, size: UInt64)
   }
@@ -87,8 +87,8 @@ actor BackupWriter {
       return
     }
     switch item {
-    case .bytes(let name, let bytes):
-      buffer += BackupBytes.header(name, offset: 0, size: UInt64(bytes.count)) + bytes
+    case .bytes(let name, let offset, let bytes):
+      buffer += BackupBytes.header(name, offset: offset, size: UInt64(bytes.count)) + bytes
     case .file(let name, let path, let size):
       open = (name, try OwnedDescriptor(path), 0, 0, size)
     }
@@ -132,10 +132,11 @@ final class OwnedDescriptor {
       if errno == ENXIO { return nil }
       throw SystemError("read \(path)")
     }
+    // The file may be longer than what is asked for: it grows while it is read.
+    guard UInt64(data) < end else { return nil }
     let hole = lseek(file.number, data, 4)
     guard hole >= 0 else { throw SystemError("read \(path)") }
-    let range = UInt64(data)..<min(UInt64(hole), end)
-    return UInt64(data) < end ? range : nil
+    return UInt64(data)..<min(UInt64(hole), end)
   }
 
   func read(_ count: Int, at offset: UInt64) throws(SystemError) -> [UInt8] {

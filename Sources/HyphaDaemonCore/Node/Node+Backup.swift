@@ -85,8 +85,8 @@ extension Node {
         let path = files.folder.path(of: folder)
         let name = "feeds/\(feeds.count)"
         // Later blocks only add to these files, behind what is there now or in their own places.
+        items += feed.bitfieldFile().map { .bytes("\(name)/bitfield", offset: $0.offset, $0.bytes) }
         items += [
-          .bytes("\(name)/bitfield", feed.bitfieldFile()),
           .file("\(name)/signatures", path: "\(path)/signatures", size: 32 + 64 * feed.length),
           .file("\(name)/tree", path: "\(path)/tree", size: feed.length == 0 ? 32 : 80 * feed.length - 8),
           .file("\(name)/data", path: "\(path)/data", size: feed.byteLength),
@@ -318,7 +318,7 @@ extension BackupWriter.Item {
   /// Bytes at most.
   fileprivate var size: UInt64 {
     switch self {
-    case .bytes(_, let bytes): UInt64(bytes.count)
+    case .bytes(_, _, let bytes): UInt64(bytes.count)
     case .file(_, _, let size): size
     }
   }

@@ -43,6 +43,8 @@ struct StorageRoom: Equatable {
   static func freeBytes(at path: String) -> UInt64? {
     var status = statvfs()
     guard statvfs(path, &status) == 0 else { return nil }
-    return UInt64(status.f_bavail) * UInt64(status.f_frsize)
+    // Some file systems say that there is no end of room.
+    let (bytes, isOver) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
+    return isOver ? .max : bytes
   }
 }
