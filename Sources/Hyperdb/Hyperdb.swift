@@ -322,8 +322,9 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     _ pointer: Pointer, at position: Int, value: UInt8, allowance: inout Int
   ) throws(HyperdbError) -> TrieNode {
     guard allowance > 0 else { throw writers[pointer.writer].bad(pointer.seq, "is behind too many others") }
-    allowance -= 1
-    return try node(pointer, at: position, value: value)
+    let node = try node(pointer, at: position, value: value)
+    allowance -= node.lookupCost
+    return node
   }
 
   // MARK: - Writing

@@ -60,9 +60,14 @@ public enum HyperdbLimits {
   /// Entries that one look-up may go through. The longest path has 4,129 values, and honest tries lead along it once
   /// for each head; one made to mislead could have more ways to the same entries than can ever be walked.
   static let lookupEntries = 32_768
+  /// Bytes of an entry's trie for which it counts as one more in that.
+  static let countedTrieBytes = 4096
+  /// Pointers in a trie that is written, which stays far below ``trieBytes`` with them, and of those that are looked at for it.
+  static let triePointers = 32_768
+  static let comparedPointers = 1 << 20
   /// Blocks of all feeds up to which a put makes the same trie as the reference would.
   static let exactBlocks: UInt64 = 1024
-  /// Pointers at one place of a trie that are compared with each other; more are taken as they are.
+  /// Pointers at one place of a trie that are compared with each other; more are taken as they are, and not written.
   static let bucketPointers = 4096
   /// Entries that do not count, and that one key's value is looked for behind.
   static let replacedEntries = 4096

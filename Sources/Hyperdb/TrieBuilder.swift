@@ -16,6 +16,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   private var isForked = false
   private let keepsAll: Bool
   private var allowance = HyperdbLimits.lookupEntries
+  private var pushes = HyperdbLimits.comparedPointers
 
   /// - Parameter keepsAll: make the trie that the reference makes, with pointers also to what others for the same part of a
   ///   path have seen. Without, those are left out, as readers leave them out: where many writers meet again and
@@ -83,7 +84,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       if cursor.bucket(from: position) == position {
         while let item = cursor.nextItem() {
           if item.value != value {
-            push(item.pointer, value: item.value, at: position)
+            try push(item.pointer, value: item.value, at: position)
           } else if first == nil {
             first = item.pointer
           } else {
@@ -93,13 +94,13 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
           if value == KeyPath.terminator, item.value == value,
             let node = try database.readable(item.pointer), node.key != key
           {
-            push(item.pointer, value: value, at: position)
+            try push(item.pointer, value: value, at: position)
           }
         }
       }
       let headValue = head.path[position]
       if headValue == value && (headValue != KeyPath.terminator || head.key == key) { continue }
-      push(head.pointer, value: headValue, at: position)
+      try push(head.pointer, value: headValue, at: position)
       guard let first else { return }
       var forks: [TrieNode] = []
       for pointer in CollectionOfOne(first) + others {
@@ -126,19 +127,40 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
     guard allowance > 0 else {
       throw database.writers[pointer.writer].bad(pointer.seq, "is behind too many others")
     }
-    allowance -= 1
     guard let node = try database.readable(pointer), position < node.path.count, node.path[position] == value
-    else { return nil }
+    else {
+      allowance -= 1
+      return nil
+    }
+    allowance -= node.lookupCost
     return node
   }
 
-  private mutating func push(_ pointer: Pointer, value: UInt8, at position: Int) {
-    var place = items.endIndex
-    while place > 0, (items[place - 1].position, items[place - 1].value) > (position, value) { place -= 1 }
+  /// Adds a pointer behind the others for its place, once.
+  ///
+  /// - Throws: `.badEntry` where that makes more than can be written: nobody could read the entry.
+  private mutating func push(_ pointer: Pointer, value: UInt8, at position: Int) throws(HyperdbError) {
+    pushes -= 1
+    var (place, end) = (0, items.count)
+    // Nearly always it is the last.
+    if let last = items.last, (last.position, last.value) <= (position, value) { place = end }
+    while place < end {
+      let middle = (place + end) / 2
+      if (items[middle].position, items[middle].value) > (position, value) {
+        end = middle
+      } else {
+        place = middle + 1
+      }
+    }
     var earlier = place
     while earlier > 0, items[earlier - 1].position == position, items[earlier - 1].value == value {
       if items[earlier - 1].pointer == pointer { return }
       earlier -= 1
+    }
+    guard pushes > 0, items.count < HyperdbLimits.triePointers,
+      place - earlier < HyperdbLimits.bucketPointers
+    else {
+      throw database.writers[pointer.writer].bad(pointer.seq, "is pointed to beside too many others")
     }
     items.insert(Trie.Item(position: position, value: value, pointer: pointer), at: place)
   }

@@ -27,6 +27,9 @@ final class TrieNode {
   /// About how many bytes it takes in memory.
   var cost: Int { 256 + key.count + trie.encoded.count + 8 * clock.count }
 
+  /// As how many it counts in ``HyperdbLimits/lookupEntries``: a longer trie takes longer to read.
+  var lookupCost: Int { 1 + trie.encoded.count / HyperdbLimits.countedTrieBytes }
+
   /// Blocks of all feeds together: more than any entry that it has seen; a writer can say what it likes.
   var seen: UInt64 { clock.reduce(0) { $0.addingReportingOverflow($1).overflow ? .max : $0 + $1 } }
 

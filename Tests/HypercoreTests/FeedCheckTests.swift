@@ -241,4 +241,28 @@ import Testing
     #expect(again.length == Self.length && again.heldBlocks == Self.length)
     #expect(try again.block(at: 100) == Self.block(100))
   }
+
+  @Test(
+    "A page of the bitfield of which pieces are newer than others: all that leads to what is found is marked")
+  func pieces() throws {
+    let files = try files()
+    let feed = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
+    for index in 0..<UInt64(16) { _ = try feed.append(Self.block(index)) }
+    try feed.flush(durable: true)
+    // As of 14 blocks, but for the node above the last eight.
+    func clear(_ offset: Int, _ bits: UInt8) throws {
+      let byte = files.bitfield.bytes[SleepHeader.size + offset] & ~bits
+      try [byte].withUnsafeBytes { try files.bitfield.write($0, at: UInt64(SleepHeader.size + offset)) }
+    }
+    try clear(1, 0b11)
+    try clear(1024 + 3, 0b0001_1110)
+    try clear(1024 + 1, 1)
+    let opened = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
+    #expect(opened.length == 16 && opened.recovery.foundBlocks == 2)
+    let clone = try Feed(files: self.files(), key: feed.key)
+    let proof = try opened.proof(of: 5, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+    try clone.put(Self.block(5), at: 5, proof: proof)
+    let again = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
+    #expect(again.length == 16 && again.recovery == .init())
+  }
 }

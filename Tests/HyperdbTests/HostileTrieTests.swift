@@ -83,4 +83,15 @@ struct HostileTrieTests {
     let database = try tangle(60, each: 1)
     expectRefused { _ = try database.list() }
   }
+
+  @Test("more pointers than an entry may have that is to be read: none is written")
+  func manyPointers() throws {
+    let deep = String(repeating: "a/", count: 126)
+    let database = try database(["x", "y", "z", deep + "b"]) { seq, _, _ in seq == 4 ? [1, 2, 3] : [] }
+    #expect(try database.get(deep + "b").map(\.seq) == [4])
+    try database.put("elsewhere", [2])
+    expectRefused { try database.put(deep + "c", [2]) }
+    try database.put("elsewhere", [3])
+    #expect(try database.get("elsewhere").map(\.value) == [[3]])
+  }
 }

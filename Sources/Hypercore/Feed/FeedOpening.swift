@@ -114,8 +114,6 @@ extension Feed {
     }
     for number in 0..<pageCount {
       let page = try file.bytes(FeedBitfield.pageSize, at: start + number * pageSize)
-      // Most pages are empty where one block of a long feed is here.
-      if page.allSatisfy({ $0 == 0 }) { continue }
       page.withUnsafeBytes { bits.load(page: number, $0) }
     }
     bits.pages.clearChanged()
@@ -218,10 +216,12 @@ extension Feed {
       }
       try store(signature, at: index)
       for index in torn { try removeSignature(at: index) }
+      bits.set(length..<roots.length)
+      // Each of them: below one that is not marked there can be one that is, of a page of which only a piece was written.
+      for node in nodes { bits.setNode(node.treeIndex) }
       torn.removeAll()
       nodes.removeAll(keepingCapacity: true)
       blocks.removeAll(keepingCapacity: true)
-      bits.set(length..<roots.length)
       recovery.foundBlocks += roots.length - length
       adopt(roots)
     }
