@@ -107,7 +107,7 @@ extension VectorMethod {
         throw WebError("malformed", "the bitfield is malformed")
       }
     default:
-      guard let key = try request.secret() else { throw WebError("badRequest", "there is no key") }
+      guard let key = try request.secret(count: 32) else { throw WebError("badRequest", "there is no key") }
       let channel = SecureChannel(key: key)
       if self == .seal {
         let nonce = try request.data()
