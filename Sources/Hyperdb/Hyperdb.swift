@@ -300,6 +300,12 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     if let node = cache.node(pointer) { return node }
     let writer = writers[pointer.writer]
     let node = try writer.makeNode(try writer.stored(pointer.seq), pointer.seq) { numbers[$0] }
+    // Whether one counts that is behind them is only found out.
+    guard pointer.seq < writer.complete else { return node }
+    // Clocks only go forward, so that all before an entry that counts have seen nothing but what counts.
+    for (number, seen) in node.clock.enumerated() where seen > max(writers[number].complete, 1) {
+      throw writer.bad(pointer.seq, "claims to have seen more than a later one")
+    }
     cache.keep(node)
     return node
   }
@@ -447,8 +453,9 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       }
       var entry = entry
       let path = KeyPath(entry.key[...], terminated: true)
-      let trie = try TrieBuilder(self, key: entry.key, path: path, keepsAll: keepsAll)
-        .build(over: heads, feeds)
+      let trie = try TrieBuilder(
+        self, key: entry.key, path: path, feeds: feeds, clock: clock, keepsAll: keepsAll
+      ).build(over: heads)
       clock[own.number] = seq + 1
       entry.trie = trie.encoded
       entry.clock = feeds.writers.map { clock[$0] }

@@ -62,9 +62,9 @@ public enum HyperdbLimits {
   static let lookupEntries = 32_768
   /// Bytes of an entry's trie for which it counts as one more in that.
   static let countedTrieBytes = 4096
-  /// Pointers in a trie that is written, which stays far below ``trieBytes`` with them, and of those that are looked at for it.
+  /// Pointers in a trie that is written, which stays far below ``trieBytes`` with them, and comparisons of such for it.
   static let triePointers = 32_768
-  static let comparedPointers = 1 << 20
+  static let pointerComparisons = 1 << 24
   /// Blocks of all feeds up to which a put makes the same trie as the reference would.
   static let exactBlocks: UInt64 = 1024
   /// Pointers at one place of a trie that are compared with each other; more are taken as they are, and not written.

@@ -15,29 +15,36 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   /// There was more than one way.
   private var isForked = false
   private let keepsAll: Bool
+  private let feeds: FeedList
+  /// How many blocks of each writer the new entry has seen: a trie points to nothing else.
+  private let clock: [UInt64]
   private var allowance = HyperdbLimits.lookupEntries
-  private var pushes = HyperdbLimits.comparedPointers
+  private var comparisons = HyperdbLimits.pointerComparisons
 
-  /// - Parameter keepsAll: make the trie that the reference makes, with pointers also to what others for the same part of a
-  ///   path have seen. Without, those are left out, as readers leave them out: where many writers meet again and
-  ///   again, tries would grow with each time, and with them every write.
-  init(_ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath, keepsAll: Bool) {
+  /// - Parameters:
+  ///   - feeds: the numbering of the writer that writes it.
+  ///   - clock: how many blocks of each writer of the database it has seen, of its own those before it.
+  ///   - keepsAll: make the trie that the reference makes, with pointers also to what others for the same part of a
+  ///     path have seen. Without, those are left out, as readers leave them out: where many writers meet again and
+  ///     again, tries would grow with each time, and with them every write.
+  init(
+    _ database: Hyperdb<Storage>, key: [UInt8], path: KeyPath, feeds: FeedList, clock: [UInt64],
+    keepsAll: Bool
+  ) {
+    self.feeds = feeds
+    self.clock = clock
     self.keepsAll = keepsAll
     self.database = database
     self.key = key
     self.path = path
   }
 
-  /// - Parameters:
-  ///   - heads: the entries that are newest when this one is written.
-  ///   - feeds: the numbering of the writer that writes it.
-  consuming func build(over heads: [TrieNode], _ feeds: FeedList) throws(HyperdbError) -> Trie {
+  /// - Parameter heads: the entries that are newest when this one is written.
+  consuming func build(over heads: [TrieNode]) throws(HyperdbError) -> Trie {
     waiting = heads.reversed().map { ($0, 0) }
     isForked = heads.count > 1
     while let (node, position) = waiting.popLast() { try walk(from: node, position: position) }
     if isForked, !keepsAll { try removeSeen() }
-    // Pointers to writers of whom nothing is reached: only an entry that claims to have seen more than later ones has such.
-    items.removeAll { !feeds.contains($0.pointer.writer) }
     return Trie(items, feeds)
   }
 
@@ -54,7 +61,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       if (2...HyperdbLimits.bucketPointers).contains(end - start) {
         var nodes: [TrieNode] = []
         for item in items[start..<end] {
-          if let node = try database.readable(item.pointer) { nodes.append(node) }
+          if let node = try read(item.pointer) { nodes.append(node) }
         }
         let isEnd = items[start].value == KeyPath.terminator
         TrieNode.removeSeen(&nodes) { !isEnd || $0.key == $1.key }
@@ -92,7 +99,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
           }
           // At the end of the path are other keys with the same hash, and older entries of this key.
           if value == KeyPath.terminator, item.value == value,
-            let node = try database.readable(item.pointer), node.key != key
+            let node = try reached(item.pointer, value: value, at: position), node.key != key
           {
             try push(item.pointer, value: value, at: position)
           }
@@ -124,11 +131,18 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
   private mutating func reached(
     _ pointer: Pointer, value: UInt8, at position: Int
   ) throws(HyperdbError) -> TrieNode? {
+    guard let node = try read(pointer), position < node.path.count, node.path[position] == value else {
+      return nil
+    }
+    return node
+  }
+
+  /// - Returns: `nil` for what cannot be read, or is not seen.
+  private mutating func read(_ pointer: Pointer) throws(HyperdbError) -> TrieNode? {
     guard allowance > 0 else {
       throw database.writers[pointer.writer].bad(pointer.seq, "is behind too many others")
     }
-    guard let node = try database.readable(pointer), position < node.path.count, node.path[position] == value
-    else {
+    guard isSeen(pointer), let node = try database.readable(pointer) else {
       allowance -= 1
       return nil
     }
@@ -136,11 +150,16 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
     return node
   }
 
+  /// An honest trie points to nothing else, but one is read whatever it says of entries that are not here.
+  private func isSeen(_ pointer: Pointer) -> Bool {
+    feeds.contains(pointer.writer) && pointer.seq < clock[pointer.writer]
+  }
+
   /// Adds a pointer behind the others for its place, once.
   ///
   /// - Throws: `.badEntry` where that makes more than can be written: nobody could read the entry.
   private mutating func push(_ pointer: Pointer, value: UInt8, at position: Int) throws(HyperdbError) {
-    pushes -= 1
+    guard isSeen(pointer) else { return }
     var (place, end) = (0, items.count)
     // Nearly always it is the last.
     if let last = items.last, (last.position, last.value) <= (position, value) { place = end }
@@ -153,11 +172,17 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
       }
     }
     var earlier = place
-    while earlier > 0, items[earlier - 1].position == position, items[earlier - 1].value == value {
-      if items[earlier - 1].pointer == pointer { return }
+    while earlier > 0, items[earlier - 1].position == position, items[earlier - 1].value == value,
+      items[earlier - 1].pointer != pointer
+    {
       earlier -= 1
     }
-    guard pushes > 0, items.count < HyperdbLimits.triePointers,
+    comparisons -= 1 + (place - earlier)
+    let isThere =
+      earlier > 0 && items[earlier - 1].pointer == pointer
+      && items[earlier - 1].position == position && items[earlier - 1].value == value
+    if isThere, comparisons > 0 { return }
+    guard comparisons > 0, items.count < HyperdbLimits.triePointers,
       place - earlier < HyperdbLimits.bucketPointers
     else {
       throw database.writers[pointer.writer].bad(pointer.seq, "is pointed to beside too many others")

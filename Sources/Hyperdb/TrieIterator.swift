@@ -36,7 +36,7 @@ struct TrieIterator<Storage: RandomAccessStorage> {
     skipped = after.map { ($0, KeyPath($0[...], terminated: true)) }
     // An entry is at the end of one path, or of two where keys with the same hash meet, and where entries meet before
     // that, at least two ways go on.
-    allowance = snapshot.database.writers.reduce(8) { $0 + 8 * $1.feed.length }
+    allowance = snapshot.database.writers.reduce(8) { $0 + 8 * $1.held }
   }
 
   /// The entries of the next key, or `nil` after the last.

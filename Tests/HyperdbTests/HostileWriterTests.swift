@@ -134,6 +134,38 @@ struct HostileWriterTests {
     #expect(try scene.database.get("harm").isEmpty)
   }
 
+  @Test("who claimed to have seen what is not there, and no longer does, is heard without that")
+  func claimTakenBack() throws {
+    let scene = try Scene()
+    let list = FeedList(seq: 1, keys: scene.feeds, writers: [0, 1])
+    // One that leads to an entry that is not here, and one that leads to that.
+    let path = KeyPath(Array("rule/x".utf8)[...], terminated: true)
+    let keys = (0..<100).map { "harm\($0)" }
+    let other = try #require(keys.first { KeyPath(Array($0.utf8)[...], terminated: true)[0] != path[0] })
+    let ways = (32..<path.count - 1).flatMap { position in
+      (UInt8(0)..<4).map { Trie.Item(position: position, value: $0, pointer: Pointer(writer: 0, seq: 999)) }
+    }
+    try scene.write("rule/x", clock: [1000, 2], feeds: scene.feeds, inflate: 1, trie: Trie(ways, list))
+    let way = Trie.Item(position: 0, value: path[0], pointer: Pointer(writer: 1, seq: 1))
+    try scene.write(
+      other, clock: [1, 3], feeds: [], inflate: 1, trie: Trie([way], list))
+    let rule = CutoffRule(prefix: "rule/", valueBytes: 4) { _, _ in [:] }
+    func goesOn(_ number: UInt8) throws {
+      #expect(try scene.database.visibleLength(of: scene.hostile.key) == 3)
+      #expect(try scene.database.get(other).map(\.value) == [[9]])
+      try scene.database.batch([.put(key: "rule", value: [number])], ignoring: scene.hostile.key)
+      try scene.database.put("rule/mine", [number])
+      #expect(try scene.database.get("rule/mine").map(\.value) == [[number]])
+      #expect(try scene.database.get("kept").map(\.value) == [[1]])
+    }
+    try scene.open(cutoffs: rule)
+    for number in UInt8(1)..<4 {
+      try goesOn(number)
+      try goesOn(number + 10)
+      try scene.open(cutoffs: rule)
+    }
+  }
+
   @Test(
     "entries that do not hold together are not heard",
     arguments: [
