@@ -23,28 +23,33 @@ public struct Cutoff: Equatable, Sendable {
 public struct CutoffRule {
   /// The keys that it goes by are below this prefix.
   let prefix: [UInt8]
+  /// The key by which something is said of a writer. Others below the prefix are not looked at, however many there are.
+  let key: (PublicKey) -> String
   /// Bytes of the longest value that it understands.
   let valueBytes: Int
   let judge: (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
 
   /// - Parameters:
+  ///   - key: of what is said of a writer.
   ///   - valueBytes: a longer value is not kept in memory: its entry has none.
-  ///   - judge: gets the entries, deletions too, that are the newest below `prefix` for at least one writer, and the
+  ///   - judge: gets the entries of those keys, deletions too, that are the newest for at least one writer, and the
   ///     writers' keys in the order of the entries' clocks; returns for each who is cut off where. The first writer never is.
   public init(
-    prefix: String, valueBytes: Int,
+    prefix: String, key: @escaping (PublicKey) -> String, valueBytes: Int,
     judge: @escaping (_ entries: [Entry], _ writers: [PublicKey]) -> [PublicKey: Cutoff]
   ) {
     self.prefix = Array(prefix.utf8)
+    self.key = key
     self.valueBytes = valueBytes
     self.judge = judge
   }
 }
 
-/// What one writer knows below the prefix of a ``CutoffRule``.
+/// What one writer knows of what a ``CutoffRule`` goes by.
 struct View {
-  /// As of how many of its blocks.
+  /// As of how many of its blocks, and writers.
   var complete: UInt64
+  var writers: Int
   /// Where it was found, to see whether it is still the same.
   var pointers: Set<Pointer>
   var nodes: [TrieNode]
@@ -93,7 +98,9 @@ extension Hyperdb {
     let path = KeyPath(rule.prefix[...], terminated: false)
     var found: [Pointer: TrieNode] = [:]
     for writer in writers where writer.complete > 1 {
-      if writer.view?.complete != writer.complete { try look(at: writer, path, rule) }
+      if writer.view?.complete != writer.complete || writer.view?.writers != writers.count {
+        try look(at: writer, path, rule)
+      }
       for node in writer.view?.nodes ?? [] { found[node.pointer] = node }
     }
     return found.values.sorted {
@@ -102,23 +109,28 @@ extension Hyperdb {
     }
   }
 
-  /// Finds what one writer says; a trie that leads astray says nothing.
+  /// Finds what one writer says; where a trie leads astray, nothing is said.
   private func look(at writer: Writer<Storage>, _ path: KeyPath, _ rule: CutoffRule) throws(HyperdbError) {
-    do throws(HyperdbError) {
-      let newest = try node(Pointer(writer: writer.number, seq: writer.complete - 1))
-      let snapshot = Snapshot(everythingIn: self, [newest])
-      let pointers = Set(try snapshot.find(path).map { $0.pointer })
-      if let view = writer.view, view.pointers == pointers {
-        writer.view?.complete = writer.complete
-        return
-      }
-      var nodes: [TrieNode] = []
-      var iterator = TrieIterator(snapshot, prefix: rule.prefix)
-      while let group = try iterator.next() { nodes += group }
-      writer.view = View(complete: writer.complete, pointers: pointers, nodes: nodes)
-    } catch {
+    guard let newest = try readable(Pointer(writer: writer.number, seq: writer.complete - 1)) else { return }
+    let snapshot = Snapshot(everythingIn: self, [newest])
+    let pointers = Set(
+      try unlessBad { () throws(HyperdbError) in try snapshot.find(path) }.map { $0.pointer })
+    if let view = writer.view, view.pointers == pointers, view.writers == writers.count {
+      writer.view?.complete = writer.complete
+      return
+    }
+    var nodes: [TrieNode] = []
+    for other in writers {
+      let key = Array(rule.key(other.feed.key).utf8)
+      nodes += try unlessBad { () throws(HyperdbError) in try snapshot.nodes(of: key) }
+    }
+    writer.view = View(complete: writer.complete, writers: writers.count, pointers: pointers, nodes: nodes)
+  }
+
+  private func unlessBad(_ find: () throws(HyperdbError) -> [TrieNode]) throws(HyperdbError) -> [TrieNode] {
+    do throws(HyperdbError) { return try find() } catch {
       guard error.code == .badEntry else { throw error }
-      writer.view = View(complete: writer.complete, pointers: [], nodes: [])
+      return []
     }
   }
 

@@ -430,18 +430,58 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     return own
   }
 
+  /// What an entry is written in knowledge of.
+  private struct Basis {
+    var heads: [TrieNode]
+    /// How many blocks of each writer.
+    var clock: [UInt64]
+    /// It is all that counts.
+    var isWhole = true
+  }
+
+  private func basis(without ignored: Int?) throws(HyperdbError) -> Basis {
+    var basis = Basis(heads: heads, clock: writers.map { $0.visible })
+    if let ignored {
+      basis.heads = try newest(without: ignored)
+      basis.clock[ignored] = basis.heads.reduce(0) {
+        max($0, ignored < $1.clock.count ? $1.clock[ignored] : 0)
+      }
+      basis.isWhole = false
+    }
+    return basis
+  }
+
+  /// Only what this node's own newest entry knew.
+  private func basis(of own: Writer<Storage>) throws(HyperdbError) -> Basis {
+    var basis = Basis(heads: [], clock: writers.map { _ in 0 }, isWhole: false)
+    basis.clock[own.number] = own.feed.length
+    guard own.feed.length > 1 else { return basis }
+    let newest = try node(Pointer(writer: own.number, seq: own.feed.length - 1))
+    for (number, seen) in newest.clock.enumerated() { basis.clock[number] = seen }
+    basis.heads = [newest]
+    return basis
+  }
+
+  /// What others wrote may be such that nothing can be written on top of it: then it is written beside that.
   private func write(
     _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool], ignoring ignored: Int? = nil
+  ) throws(HyperdbError) -> Range<UInt64> {
+    let ignored = ignored == own.number ? nil : ignored
+    do throws(HyperdbError) {
+      return try write(entries, as: own, isCreation: isCreation, over: basis(without: ignored))
+    } catch {
+      guard error.code == .badEntry else { throw error }
+      return try write(entries, as: own, isCreation: isCreation, over: basis(of: own))
+    }
+  }
+
+  private func write(
+    _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool], over basis: Basis
   ) throws(HyperdbError) -> Range<UInt64> {
     let first = own.feed.length
     guard !entries.isEmpty else { return first..<first }
     let feeds = feedList(of: own, seq: first)
-    var clock = writers.map { $0.visible }
-    var heads = heads
-    if let ignored, ignored != own.number {
-      heads = try newest(without: ignored)
-      clock[ignored] = heads.reduce(0) { max($0, ignored < $1.clock.count ? $1.clock[ignored] : 0) }
-    }
+    var (heads, clock) = (basis.heads, basis.clock)
     var blocks: [[UInt8]] = []
     pending = (own.number, first, [])
     defer { pending = nil }
@@ -467,7 +507,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       blocks.append(entry.encoded)
     }
     // A change that could cut somebody off is looked at like one from another writer.
-    isStale = ignored != nil
+    isStale = !basis.isWhole
     if let rule, entries.contains(where: { $0.key.starts(with: rule.prefix) }) { isStale = true }
     try append(blocks, to: own.feed)
     for node in pending?.nodes ?? [] { cache.keep(node) }

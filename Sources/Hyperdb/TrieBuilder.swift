@@ -155,7 +155,7 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
     feeds.contains(pointer.writer) && pointer.seq < clock[pointer.writer]
   }
 
-  /// Adds a pointer behind the others for its place, once.
+  /// Adds a pointer behind the others for its place, once; of one writer only the newest, which has seen the others.
   ///
   /// - Throws: `.badEntry` where that makes more than can be written: nobody could read the entry.
   private mutating func push(_ pointer: Pointer, value: UInt8, at position: Int) throws(HyperdbError) {
@@ -171,22 +171,30 @@ struct TrieBuilder<Storage: RandomAccessStorage> {
         place = middle + 1
       }
     }
-    var earlier = place
-    while earlier > 0, items[earlier - 1].position == position, items[earlier - 1].value == value,
-      items[earlier - 1].pointer != pointer
-    {
-      earlier -= 1
+    // At the end of a path are entries of different keys.
+    let isOneKey = !keepsAll && value != KeyPath.terminator
+    var first = place
+    while first > 0, items[first - 1].position == position, items[first - 1].value == value {
+      let other = items[first - 1].pointer
+      comparisons -= 1
+      if other == pointer { return try check(pointer) }
+      if isOneKey, other.writer == pointer.writer {
+        items[first - 1].pointer.seq = max(other.seq, pointer.seq)
+        return try check(pointer)
+      }
+      first -= 1
     }
-    comparisons -= 1 + (place - earlier)
-    let isThere =
-      earlier > 0 && items[earlier - 1].pointer == pointer
-      && items[earlier - 1].position == position && items[earlier - 1].value == value
-    if isThere, comparisons > 0 { return }
-    guard comparisons > 0, items.count < HyperdbLimits.triePointers,
-      place - earlier < HyperdbLimits.bucketPointers
-    else {
-      throw database.writers[pointer.writer].bad(pointer.seq, "is pointed to beside too many others")
-    }
+    comparisons -= 1
     items.insert(Trie.Item(position: position, value: value, pointer: pointer), at: place)
+    try check(pointer)
+    if place - first >= HyperdbLimits.bucketPointers { throw tooMany(pointer) }
+  }
+
+  private func check(_ pointer: Pointer) throws(HyperdbError) {
+    if comparisons < 0 || items.count > HyperdbLimits.triePointers { throw tooMany(pointer) }
+  }
+
+  private func tooMany(_ pointer: Pointer) -> HyperdbError {
+    database.writers[pointer.writer].bad(pointer.seq, "is pointed to beside too many others")
   }
 }

@@ -144,7 +144,7 @@ struct Revocations {
 
   private let origin: PublicKey
   private let numbers: [PublicKey: Int]
-  private var valid: [Statement] = []
+  private var valid: [PublicKey: [Statement]] = [:]
 
   /// - Parameters:
   ///   - entries: those below ``DeviceRecord/prefix``, older ones first.
@@ -173,30 +173,33 @@ struct Revocations {
   }
 
   private mutating func judge(_ statements: [Statement]) {
-    valid = statements.filter { $0.author == origin }
+    valid = [:]
+    for statement in statements where statement.author == origin {
+      valid[statement.about, default: []].append(statement)
+    }
     for statement in statements where statement.author != origin && !isVoid(statement) {
-      valid.append(statement)
+      valid[statement.about, default: []].append(statement)
     }
   }
 
   /// The revocation that counts, if the device is revoked.
   func revocation(of device: PublicKey) -> Revocation? {
-    resolve(valid.filter { $0.about == device })
+    resolve(valid[device] ?? [])
   }
 
   /// Where each revoked device is cut off.
   var cutoffs: [PublicKey: Cutoff] {
     var cutoffs: [PublicKey: Cutoff] = [:]
-    for statement in valid {
-      guard let revocation = revocation(of: statement.about) else { continue }
-      cutoffs[statement.about] = Cutoff(
+    for (about, statements) in valid {
+      guard let revocation = resolve(statements) else { continue }
+      cutoffs[about] = Cutoff(
         block: revocation.blocks, tail: revocation.by == origin ? 0 : HyphaLimits.revokedTail)
     }
     return cutoffs
   }
 
   private func isVoid(_ statement: Statement) -> Bool {
-    let about = valid.filter { $0.about == statement.author }
+    let about = valid[statement.author] ?? []
     if resolve(about.filter { hasSeen(statement, $0) }) != nil { return true }
     let last = about.filter { $0.author == origin }.max { $0.seq < $1.seq }
     return last?.revocation.map { statement.seq >= $0.blocks } ?? false
@@ -224,7 +227,10 @@ struct Revocations {
 extension Hypha {
   /// Decides from the database's entries who is revoked.
   static var revocationRule: CutoffRule {
-    CutoffRule(prefix: DeviceRecord.prefix, valueBytes: HyphaLimits.deviceRecordBytes) { entries, writers in
+    CutoffRule(
+      prefix: DeviceRecord.prefix, key: { DeviceRecord.revocationKey(of: $0) },
+      valueBytes: HyphaLimits.deviceRecordBytes
+    ) { entries, writers in
       Revocations(entries, writers: writers).cutoffs
     }
   }
@@ -249,8 +255,13 @@ extension Hypha {
 
   private func record(_ writer: PublicKey) throws(HyperdbError) -> Device {
     var device = Device(writer: writer, name: "", isOrigin: writer == source.key)
-    if let record = Entry.winner(of: try database.get(DeviceRecord.key(of: writer))) {
-      DeviceRecord.read(record, into: &device)
+    do throws(HyperdbError) {
+      if let record = Entry.winner(of: try database.get(DeviceRecord.key(of: writer))) {
+        DeviceRecord.read(record, into: &device)
+      }
+    } catch {
+      // A device whose entries lead astray is to be seen and revoked all the same.
+      guard error.code == .badEntry else { throw error }
     }
     return device
   }

@@ -68,7 +68,8 @@ struct HostileWriterTests {
     var heard = 0
     var longest = 0
     try scene.open(
-      cutoffs: CutoffRule(prefix: "rule/", valueBytes: 4) { entries, _ in
+      cutoffs: CutoffRule(prefix: "rule/", key: { $0 == hostile ? "rule/one" : "rule/two" }, valueBytes: 4) {
+        entries, _ in
         heard = entries.count
         longest = entries.reduce(longest) { max($0, $1.value?.count ?? 0) }
         return heard > 0 ? [hostile: Cutoff(block: 2)] : [:]
@@ -149,7 +150,7 @@ struct HostileWriterTests {
     let way = Trie.Item(position: 0, value: path[0], pointer: Pointer(writer: 1, seq: 1))
     try scene.write(
       other, clock: [1, 3], feeds: [], inflate: 1, trie: Trie([way], list))
-    let rule = CutoffRule(prefix: "rule/", valueBytes: 4) { _, _ in [:] }
+    let rule = CutoffRule(prefix: "rule/", key: { _ in "rule/x" }, valueBytes: 4) { _, _ in [:] }
     func goesOn(_ number: UInt8) throws {
       #expect(try scene.database.visibleLength(of: scene.hostile.key) == 3)
       #expect(try scene.database.get(other).map(\.value) == [[9]])

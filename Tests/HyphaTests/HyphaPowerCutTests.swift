@@ -72,7 +72,7 @@ import Testing
       }
       var posts: [PostID: String] = [:]
       for post in try hypha.posts(limit: 10_000).posts { posts[post.id] = post.text }
-      for (id, text) in life.own[node.place] ?? [:] where !life.deleted.contains(id) {
+      for (id, text) in life.own[node.place] ?? [:] where !life.begun.deletions.contains(id) {
         #expect(posts[id] == text, comment)
       }
       guard try hypha.canPost() else { return }

@@ -12,6 +12,8 @@ final class Life {
   /// What each device posted.
   private(set) var own: [Int: [PostID: String]] = [:]
   private(set) var deleted: Set<PostID> = []
+  /// What they tried to post and delete: where a disk failed, it may have come about all the same.
+  private(set) var begun: (posts: [PostID: String], deletions: Set<PostID>) = ([:], [])
   private(set) var approvals: Set<RequestID> = []
   /// Who let each writer in.
   private(set) var admissions: [PublicKey: [Int]] = [:]
@@ -59,7 +61,9 @@ final class Life {
   private func post(_ text: String, on node: SimulatedNode) throws {
     let (now, random) = (network.wall + node.skew, self.random.bytes(10))
     let post = try node.commit(network.wall) { hypha, _ in
-      try hypha.post(text, device: "device \(node.place)", now: now, random: random)
+      let post = try hypha.post(text, device: "device \(node.place)", now: now, random: random)
+      begun.posts[post.id] = text
+      return post
     }
     #expect(posted.updateValue(text, forKey: post.id) == nil, "an id was given out twice")
     own[node.place, default: [:]][post.id] = text
@@ -119,9 +123,9 @@ final class Life {
   private func deleteOne(_ node: SimulatedNode, _ hypha: Hypha<SimulatedFile>) throws {
     let posts = try hypha.posts(limit: 20).posts
     guard let post = posts.randomElement(using: &random) else { return }
-    // From here on it may be gone.
-    deleted.insert(post.id)
+    begun.deletions.insert(post.id)
     try node.commit(network.wall) { hypha, _ in try hypha.delete(post.id) }
+    deleted.insert(post.id)
     network.note(13, node.place)
   }
 }

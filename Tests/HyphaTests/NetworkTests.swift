@@ -38,16 +38,19 @@ import Testing
     let network = life.network
     #expect(try network.settle(within: 600_000), "seed \(seed): it does not come to rest")
     #expect(life.posted.count > 5, "seed \(seed): little happened")
-    let expected = Set(life.posted.keys).subtracting(life.deleted)
+    let expected = Set(life.posted.keys).subtracting(life.begun.deletions)
+    let possible = Set(life.begun.posts.keys).subtracting(life.deleted)
     let origin = try #require(network.nodes[0].hypha)
+    let there = Set(try origin.posts(limit: 100_000).posts.map(\.id))
+    #expect(there.isSuperset(of: expected) && there.isSubset(of: possible), "seed \(seed)")
     let known = try origin.devices()
     for node in network.members {
       let (hypha, membership) = (try #require(node.hypha), try #require(node.membership))
       #expect(node.record?.key == origin.source.key, "seed \(seed), node \(node.place)")
       var texts: [PostID: String] = [:]
       for post in try hypha.posts(limit: 100_000).posts { texts[post.id] = post.text }
-      #expect(Set(texts.keys) == expected, "seed \(seed), node \(node.place): posts are missing or too many")
-      for (id, text) in texts { #expect(text == life.posted[id]) }
+      #expect(Set(texts.keys) == there, "seed \(seed), node \(node.place): posts are missing or too many")
+      for (id, text) in texts { #expect(text == life.begun.posts[id]) }
       #expect(
         try hypha.devices().map(\.writer) == known.map(\.writer), "seed \(seed), node \(node.place)")
       #expect(

@@ -104,12 +104,16 @@ extension Node {
   func recordRevocations() throws(NodeError) {
     let now = try revokedDevices()
     guard now != revoked else { return }
+    let before = revoked
+    revoked = now
     let devices: [DeviceInfo]
     do throws(ControlError) { devices = try deviceInfos() } catch {
-      throw NodeError(.damaged, error.message)
+      // It counts all the same; only who it was is not told.
+      logger.warning("Who was revoked cannot be read", metadata: ["reason": "\(error.message)"])
+      return
     }
     for device in devices {
-      guard let key = PublicKey(hex: device.writer), now.contains(key) != revoked.contains(key) else {
+      guard let key = PublicKey(hex: device.writer), now.contains(key) != before.contains(key) else {
         continue
       }
       logger.notice(
@@ -117,6 +121,5 @@ extension Node {
         metadata: ["name": "\(device.name)", "writer": "\(device.writer)"])
       recordEvent(now.contains(key) ? .revoked : .restored) { $0.device = device }
     }
-    revoked = now
   }
 }
