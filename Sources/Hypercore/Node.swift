@@ -11,4 +11,7 @@ public struct Node: Equatable, Sendable {
     self.hash = hash
     self.byteSize = byteSize
   }
+
+  /// Whether it is what stands for no node in the tree file, so that it cannot be kept: an owner can sign it.
+  var isNone: Bool { byteSize == 0 && hash.isZero }
 }

@@ -229,10 +229,8 @@ extension Hypha {
   static var revocationRule: CutoffRule {
     CutoffRule(
       prefix: DeviceRecord.prefix, key: { DeviceRecord.revocationKey(of: $0) },
-      valueBytes: HyphaLimits.deviceRecordBytes
-    ) { entries, writers in
-      Revocations(entries, writers: writers).cutoffs
-    }
+      valueBytes: HyphaLimits.deviceRecordBytes,
+      judge: { entries, writers in Revocations(entries, writers: writers).cutoffs })
   }
 
   /// All devices that may write or once might: the origin first, then in the order in which they were let in.

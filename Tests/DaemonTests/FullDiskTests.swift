@@ -53,6 +53,11 @@ struct FullDiskTests {
     #expect(try storage(node)?.state == .low)
     #expect(try await node.ctl("status").text.contains("The disk is full"))
     #expect(try count(node) == 1)
+    // Who takes up the room can still be revoked.
+    let failure = #expect(throws: ControlFailure.self) {
+      try node.client().call(DevicesRevoke.self, .init(device: "nobody"))
+    }
+    #expect(failure.map { "\($0)".contains("there is no device “nobody”") } == true, "\(failure as Any)")
     try disk.fill()
     #expect(try await node.ctl("post", "too much").status == 1)
     #expect(try count(node) == 1)

@@ -214,17 +214,29 @@ func eventually<T>(
   }
 }
 
+/// The ports that this process tries: no others that run tests now do, as long as they are fewer than five.
+private let ownPorts: Range<Int> = {
+  let size = 3000
+  for start in stride(from: 20_000, to: 32_000, by: size) {
+    // Held until the process ends.
+    let file = open("/tmp/hypha-test-ports-\(start)", O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
+    if file >= 0, flock(file, LOCK_EX | LOCK_NB) == 0 { return start..<start + size }
+    close(file)
+  }
+  return 20_000..<32_000
+}()
+
 /// The port that ``freePorts(_:)`` tries next.
-private let nextPort = Mutex(20_000 + Int(getpid()) * 97 % 12_000)
+private let nextPort = Mutex(ownPorts.lowerBound + Int(getpid()) * 97 % ownPorts.count)
 
 /// TCP ports on 127.0.0.1 that nothing listens on; all different, and no two calls give the same.
 ///
 /// Below 32768, where Linux takes the ports of outgoing connections from: one of those could else come between.
 func freePorts(_ count: Int) throws -> [Int] {
   var ports: [Int] = []
-  for _ in 0..<12_000 where ports.count < count {
+  for _ in ownPorts where ports.count < count {
     let port = nextPort.withLock { next in
-      defer { next = next < 31_999 ? next + 1 : 20_000 }
+      defer { next = next + 1 < ownPorts.upperBound ? next + 1 : ownPorts.lowerBound }
       return next
     }
     let socket = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)

@@ -239,6 +239,8 @@ import Testing
     }
     let again = try Feed(files: clone.files, key: writer.feed.key)
     #expect(again.length == Self.length && again.heldBlocks == Self.length)
+    // Other ways would count the last one twice.
+    #expect(again.recovery.foundBlocks == Self.length)
     #expect(try again.block(at: 100) == Self.block(100))
   }
 
@@ -264,5 +266,28 @@ import Testing
     try clone.put(Self.block(5), at: 5, proof: proof)
     let again = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
     #expect(again.length == 16 && again.recovery == .init())
+  }
+
+  @Test("A node that stands for none on disk is refused, though its owner signed it")
+  func noNode() throws {
+    let block = Self.block(1)
+    let leaf = Node(
+      treeIndex: 2, hash: block.withUnsafeBytes { Crypto.leaf($0) }, byteSize: UInt64(block.count))
+    let none = Node(treeIndex: 0, hash: .zero, byteSize: 0)
+    let root = Node(treeIndex: 1, hash: Crypto.parent(none, leaf), byteSize: leaf.byteSize)
+    let signature = Self.pair.sign(Crypto.tree([root]))
+    let clone = try Feed(files: files(), key: Self.pair.publicKey)
+    let error = #expect(throws: FeedError.self) {
+      try clone.put(block, at: 1, proof: Proof(nodes: [none], signature: signature))
+    }
+    #expect(error?.code == .badProof && clone.length == 0)
+    #expect(throws: FeedError.self) {
+      try clone.put(nil, at: 0, proof: Proof(nodes: [none, leaf], signature: signature))
+    }
+    // It takes what verifies as before.
+    let writer = try self.writer()
+    try fetch([0, 5], from: writer, to: clone)
+    #expect(clone.heldBlocks == 2)
+    #expect(SignedPlace(index: 1, path: [leaf, none], signature: signature, key: clone.key) == nil)
   }
 }

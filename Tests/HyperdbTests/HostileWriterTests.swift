@@ -135,6 +135,38 @@ struct HostileWriterTests {
     #expect(try scene.database.get("harm").isEmpty)
   }
 
+  @Test("whose entries nothing can be written on top of: others write beside them")
+  func beside() throws {
+    let scene = try Scene()
+    let hostile = scene.hostile.key
+    let list = FeedList(seq: 1, keys: scene.feeds, writers: [0, 1])
+    let path = KeyPath(Array("mine".utf8)[...], terminated: true)
+    let keys = (0..<1000).map { "harm\($0)" }
+    func first(_ key: String) -> UInt8 { KeyPath(Array(key.utf8)[...], terminated: true)[0] }
+    let same = try #require(keys.first { first($0) == path[0] })
+    let other = try #require(keys.first { first($0) != path[0] })
+    try scene.write(same, clock: [3, 2], feeds: scene.feeds, inflate: 1)
+    // More ways to go on than anybody goes.
+    let way = Trie.Item(position: 0, value: path[0], pointer: Pointer(writer: 1, seq: 1))
+    try scene.write(
+      other, clock: [3, 3], feeds: [], inflate: 1, trie: Trie(Array(repeating: way, count: 40_000), list))
+    for number in UInt8(1)..<4 {
+      try scene.database.put("mine", [number])
+      #expect(try scene.database.visibleLength(of: hostile) == 3)
+    }
+    let error = #expect(throws: HyperdbError.self) { try scene.database.get("mine") }
+    #expect(error?.code == .badEntry)
+    // Once it is cut off, what was written beside it is all that there is.
+    try scene.open(
+      cutoffs: CutoffRule(
+        prefix: "rule/", key: { _ in "rule/x" }, valueBytes: 4,
+        judge: { _, _ in [hostile: Cutoff(block: 0)] }))
+    #expect(try scene.database.get("mine").map(\.value) == [[3]])
+    #expect(try scene.database.get("kept").map(\.value) == [[1]])
+    try scene.database.put("mine", [4])
+    #expect(try scene.database.get("mine").map(\.value) == [[4]])
+  }
+
   @Test("who claimed to have seen what is not there, and no longer does, is heard without that")
   func claimTakenBack() throws {
     let scene = try Scene()
@@ -150,7 +182,8 @@ struct HostileWriterTests {
     let way = Trie.Item(position: 0, value: path[0], pointer: Pointer(writer: 1, seq: 1))
     try scene.write(
       other, clock: [1, 3], feeds: [], inflate: 1, trie: Trie([way], list))
-    let rule = CutoffRule(prefix: "rule/", key: { _ in "rule/x" }, valueBytes: 4) { _, _ in [:] }
+    let rule = CutoffRule(
+      prefix: "rule/", key: { _ in "rule/x" }, valueBytes: 4, judge: { _, _ in [:] })
     func goesOn(_ number: UInt8) throws {
       #expect(try scene.database.visibleLength(of: scene.hostile.key) == 3)
       #expect(try scene.database.get(other).map(\.value) == [[9]])

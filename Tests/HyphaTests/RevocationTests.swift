@@ -1,8 +1,8 @@
 import Hypercore
-import Hyperdb
 import TestSupport
 import Testing
 
+@testable import Hyperdb
 @testable import Hypha
 
 @Suite("A device that was revoked")
@@ -58,6 +58,40 @@ struct RevocationTests {
     // Its name is still its own, but another device can be found by it.
     try origin.hypha.rename(friend.writer, to: "device 2")
     #expect(try origin.hypha.device(named: "device 2").writer == friend.writer)
+  }
+
+  @Test("hides neither itself nor others by entries that lead astray, and can be revoked")
+  func astray() throws {
+    let devices = try TestDevice.make(3)
+    let (origin, friend, thief) = (devices[0], devices[1], devices[2])
+    let feed = try thief.store.feed(thief.writer)
+    let writers = thief.hypha.database.writerKeys
+    let own = try #require(writers.firstIndex(of: thief.writer))
+    let list = FeedList(seq: 1, keys: writers, writers: Array(writers.indices))
+    let sought = KeyPath(Array("devices".utf8)[...], terminated: false)[0]
+    let keys = (0..<100).map { "astray\($0)" }
+    let other = try #require(keys.first { KeyPath(Array($0.utf8)[...], terminated: true)[0] != sought })
+    // The second leads to the first wherever a device is looked for.
+    for seq in UInt64(1)...2 {
+      var entry = StoredEntry(key: Array(other.utf8), value: [1], isDeleted: false)
+      entry.clock = writers.indices.map { $0 == own ? seq + 1 : 0 }
+      entry.inflate = 1
+      if seq == 1 { entry.feeds = writers }
+      let way = Trie.Item(position: 0, value: sought, pointer: Pointer(writer: own, seq: 1))
+      if seq == 2 { entry.trie = Trie([way], list).encoded }
+      _ = try feed.append(entry.encoded)
+    }
+    for device in [origin, friend] {
+      try device.pull(from: thief)
+      #expect(try device.hypha.database.visibleLength(of: thief.writer) == 3)
+      #expect(throws: HyperdbError.self) { try device.hypha.database.get("devices/x") }
+      #expect(try Set(device.hypha.devices().map(\.writer)) == Set(devices.map { try $0.writer }))
+    }
+    try origin.hypha.revoke(try origin.hypha.device(named: thief.writer.hex).writer, now: 7)
+    try friend.pull(from: origin)
+    #expect(try friend.hypha.isRevoked(thief.writer) && friend.hypha.devices().count == 3)
+    try post("goes on", on: friend, 9)
+    #expect(try texts(friend) == ["goes on"])
   }
 
   @Test("before its revoker had anything of it, though others built on that: who comes later writes on")

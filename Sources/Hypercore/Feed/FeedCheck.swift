@@ -63,6 +63,8 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
   private var nextSignature: UInt64 = 0
   private var treePages: [UInt64: [UInt8]] = [:]
   private var signatures: (first: UInt64, bytes: [UInt8]) = (0, [])
+  /// Where the signatures just read end, if there is none among them: a long feed of which there is little has few.
+  private var blankEnd: UInt64?
 
   /// Blocks that are held and were looked at.
   public private(set) var checkedBlocks: UInt64 = 0
@@ -99,6 +101,7 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
     // Other blocks may have come since.
     treePages = [:]
     signatures = (0, [])
+    blankEnd = nil
     while let next = waiting.popLast() {
       if FlatTree.depth(next.node.treeIndex) > 0 {
         try look(below: next.node, next.offset)
@@ -109,7 +112,7 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
     }
     while nextSignature < length {
       try lookAtSignature(nextSignature)
-      nextSignature += 1
+      nextSignature = max(nextSignature + 1, min(blankEnd ?? 0, length - 1))
       if isOver() { return }
     }
   }
@@ -296,6 +299,7 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
       let count = Int(min(Self.signaturesAtOnce, (size - start) / 64)) * 64
       guard let read = try bytes(feed.files.signatures, count, at: start) else { return nil }
       signatures = (index, read)
+      blankEnd = read.contains { $0 != 0 } ? nil : index + UInt64(count / 64)
     }
     let start = Int(index - signatures.first) * 64
     return Signature(signatures.bytes[start..<start + 64]).flatMap { $0.isZero ? nil : $0 }

@@ -194,7 +194,8 @@ extension Feed {
     var blocks: [(offset: UInt64, size: Int)] = []
     // Signatures of which a part is there.
     var torn: [UInt64] = []
-    while roots.length < places, blocks.count < Limits.recoveryBatch {
+    // A writer may lose none: it would sign others in their place.
+    while roots.length < places, isWritable || blocks.count < Limits.recoveryBatch {
       let index = roots.length
       guard let leaf = try pages.node(2 * index), leaf.byteSize <= UInt64(Limits.blockBytes),
         end <= dataSize, leaf.byteSize <= dataSize - end

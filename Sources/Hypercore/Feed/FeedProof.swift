@@ -156,7 +156,9 @@ extension Feed {
       let hash = block.withBytes { Crypto.leaf($0) }
       top = Node(treeIndex: 2 * index, hash: hash, byteSize: UInt64(block.count))
     } else {
-      guard let leaf = remote.popFirst(), leaf.treeIndex == 2 * index else { throw badProof(index) }
+      guard let leaf = remote.popFirst(), leaf.treeIndex == 2 * index, !leaf.isNone else {
+        throw badProof(index)
+      }
       top = leaf
     }
     var verified = Verified()
@@ -237,6 +239,7 @@ extension Feed {
   /// A node as a proof shows it. One that is held may not be shown otherwise, whatever the owner signed: two versions of a feed
   /// would be mixed.
   private func agreed(_ node: Node, _ index: UInt64) throws(FeedError) -> Node {
+    guard !node.isNone else { throw badProof(index) }
     guard bits.hasNode(node.treeIndex), let held = try pages.node(node.treeIndex), held != node else {
       return node
     }

@@ -12,7 +12,8 @@ public struct SignedPlace: Equatable, Sendable {
 
   /// - Returns: `nil` where the path does not lead to roots that `key` signed.
   public init?(index: UInt64, path: [Node], signature: Signature, key: PublicKey) {
-    guard index < Limits.feedBlocks, path.count <= Self.mostNodes, var top = path.first,
+    guard index < Limits.feedBlocks, path.count <= Self.mostNodes, !path.contains(where: { $0.isNone }),
+      var top = path.first,
       top.treeIndex == 2 * index,
       top.byteSize <= Limits.feedBytes
     else { return nil }
@@ -58,5 +59,5 @@ public struct SignedPlace: Equatable, Sendable {
   }
 
   /// A leaf, its siblings and the other roots, of the longest feed.
-  static let mostNodes = 1 + 41 + 41
+  static let mostNodes = 1 + 28 + 28
 }

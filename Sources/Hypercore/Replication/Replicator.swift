@@ -559,7 +559,10 @@ public final class Replicator<Storage: RandomAccessStorage> {
       connection.session.send(.have(Message.Have(start: shared.length - 1)), on: remote.channel)
     }
     remote.isTold = true
-    try connection.budget.spend(min(length, shared.length - min(want.start, shared.length)))
+    // Of a long feed of which there is little, most regions are empty.
+    let region = min(want.start, shared.length)..<min(want.start + length, shared.length)
+    let isEmpty = shared.feed.firstHeld(in: region) == nil
+    try connection.budget.spend(isEmpty ? min(8192, length) : UInt64(region.count))
     let bits = RunLengthBitfield.encode(shared.offered(start: want.start, length: length))
     connection.session.send(
       .have(Message.Have(start: want.start, length: length, bitfield: bits)), on: remote.channel)

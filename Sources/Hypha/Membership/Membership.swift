@@ -458,6 +458,11 @@ public final class Membership<Storage: RandomAccessStorage> {
   public func encodeState() -> [UInt8] {
     hasPromises = false
     hasOtherMessages = false
-    return MembershipRecord<Storage>(own: own, entries: book.entries, items: mailbox.items).encoded
+    return state
+  }
+
+  /// As ``encodeState()``, for a copy: what is not saved yet stays so.
+  public var state: [UInt8] {
+    MembershipRecord<Storage>(own: own, entries: book.entries, items: mailbox.items).encoded
   }
 }

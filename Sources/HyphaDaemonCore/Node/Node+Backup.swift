@@ -120,7 +120,7 @@ extension Node {
     } catch {
       throw Self.controlError(error)
     }
-    if let membership { small.append(.bytes(BackupFormat.membership, membership.encodeState())) }
+    if let membership { small.append(.bytes(BackupFormat.membership, membership.state)) }
     return (manifest, small + items)
   }
 

@@ -25,7 +25,8 @@ extension Node {
   }
 
   public func revokeDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo {
-    try await change(params.device) { (hypha, device) throws(HyphaError) in
+    // Also where room is low: it may be the one who takes it up.
+    try await change(params.device, isUrgent: true) { (hypha, device) throws(HyphaError) in
       // Said by the origin, it is final; said again by the same device, it is nothing new.
       let author = device.revocation?.by
       guard author == nil || author != hypha.source.key && author != hypha.database.local?.key else { return }
@@ -40,10 +41,11 @@ extension Node {
   }
 
   private func change(
-    _ text: String, _ body: @escaping (Hypha<FileStorage>, Device) throws(HyphaError) -> Void
+    _ text: String, isUrgent: Bool = false,
+    _ body: @escaping (Hypha<FileStorage>, Device) throws(HyphaError) -> Void
   ) async throws(ControlError) -> DeviceInfo {
     guard record != nil else { throw Self.notInitialised }
-    let writer = try await commit { (hypha) throws(HyphaError) in
+    let writer = try await commit(isUrgent: isUrgent) { (hypha) throws(HyphaError) in
       let device = try hypha.device(named: text)
       try body(hypha, device)
       return device.writer

@@ -342,11 +342,13 @@ public actor Node {
   /// Carries out a change, and returns once it is durable.
   ///
   /// All changes that wait when the last sync ends are carried out together, and share the next.
+  ///
+  /// - Parameter isUrgent: try it also where room is low.
   func commit<T: Sendable>(
-    _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> T
+    isUrgent: Bool = false, _ work: @escaping (Hypha<FileStorage>) throws(HyphaError) -> T
   ) async throws(ControlError) -> T {
     guard !isStopping else { throw ControlError(.stopping, "The daemon is stopping.") }
-    try checkRoom()
+    if !isUrgent { try checkRoom() }
     // What it has published before must be here before it signs anything more.
     if record?.catchesUp == true { throw Self.catchesUpError }
     if hypha?.database.local.map({ replicator.isFetching($0.key) }) == true {

@@ -82,7 +82,7 @@ enum PostFeeds {
     init(_ posts: [PublicPosts.Post], of key: PublicKey) {
       json = PostFeeds.jsonItems(posts, of: key)
       atom = posts.flatMap { PostFeeds.atomEntry($0, of: key).utf8 }
-      hash = WebFiles.sha256(json)
+      hash = WebFiles.sha256(json + atom)
     }
   }
 
