@@ -290,4 +290,25 @@ import Testing
     #expect(clone.heldBlocks == 2)
     #expect(SignedPlace(index: 1, path: [leaf, none], signature: signature, key: clone.key) == nil)
   }
+
+  @Test("The bitfield as it would be written opens as what it was")
+  func writtenBitfield() throws {
+    let source = try Feed(files: files(), keyPair: Self.pair, storeSecretKey: false)
+    try source.append(contentsOf: (0..<20_001).map { [UInt8(truncatingIfNeeded: $0)] })
+    let files = try files()
+    let clone = try Feed(files: files, key: source.key)
+    for index in [UInt64(3), 20_000] {
+      let proof = try source.proof(
+        of: index, digest: clone.digest(of: index), hashOnly: false, remoteTree: SparseBitfield())
+      try clone.put(source.block(at: index), at: index, proof: proof)
+    }
+    let check = FeedCheck(clone)
+    try check.run { false }
+    #expect(check.isDone && check.damage.isNone && check.checkedSignatures == 1)
+    let pieces = clone.bitfieldFile()
+    try files.bitfield.truncate(to: 0)
+    for piece in pieces { try piece.bytes.withUnsafeBytes { try files.bitfield.write($0, at: piece.offset) } }
+    let again = try Feed(files: files, key: source.key)
+    #expect(again.heldBlocks == 2 && again.length == 20_001 && again.recovery == .init())
+  }
 }

@@ -299,7 +299,8 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
       let count = Int(min(Self.signaturesAtOnce, (size - start) / 64)) * 64
       guard let read = try bytes(feed.files.signatures, count, at: start) else { return nil }
       signatures = (index, read)
-      blankEnd = read.contains { $0 != 0 } ? nil : index + UInt64(count / 64)
+      let isBlank = read.withUnsafeBytes { $0.bindMemory(to: UInt64.self).allSatisfy { $0 == 0 } }
+      blankEnd = isBlank ? index + UInt64(count / 64) : nil
     }
     let start = Int(index - signatures.first) * 64
     return Signature(signatures.bytes[start..<start + 64]).flatMap { $0.isZero ? nil : $0 }
