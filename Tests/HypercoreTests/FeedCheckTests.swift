@@ -311,4 +311,21 @@ import Testing
     let again = try Feed(files: files, key: source.key)
     #expect(again.heldBlocks == 2 && again.length == 20_001 && again.recovery == .init())
   }
+
+  @Test("Of a signature of which a part is there at the end, nothing stays")
+  func partialSignature() throws {
+    let files = try files()
+    let feed = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
+    for index in 0..<UInt64(3) { _ = try feed.append(Self.block(index)) }
+    try feed.flush(durable: true)
+    try [UInt8](repeating: 9, count: 32).withUnsafeBytes {
+      try files.signatures.write($0, at: UInt64(SleepHeader.size) + 3 * 64)
+    }
+    let again = try Feed(files: files, keyPair: Self.pair, storeSecretKey: false)
+    try again.append(contentsOf: [Self.block(3), Self.block(4)])
+    try again.flush(durable: true)
+    let check = FeedCheck(again)
+    try check.run { false }
+    #expect(check.damage.isNone && check.checkedSignatures == 4)
+  }
 }

@@ -70,6 +70,7 @@ extension Feed {
 
   /// Finds the length from what verifies.
   func recover() throws(FeedError) {
+    try cutPartialSignature()
     try loadBitfield()
     let claimed = bits.length
     try adoptNewest(upTo: claimed)
@@ -96,6 +97,13 @@ extension Feed {
       markChanged()
       try flush(durable: true)
     }
+  }
+
+  /// The rest of one would stay in its place where the next blocks are signed together, behind it.
+  private func cutPartialSignature() throws(FeedError) {
+    let size = try files.signatures.byteCount()
+    let rest = (size - UInt64(SleepHeader.size)) % 64
+    if rest > 0 { try files.signatures.cut(to: size - rest) }
   }
 
   private func loadBitfield() throws(FeedError) {
