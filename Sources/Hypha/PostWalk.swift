@@ -4,7 +4,8 @@ import Hyperdb
 /// Goes back through the feeds of all writers from their ends, and merges their posts by id, newest first.
 ///
 /// A writer's posts have ever higher ids, so its feed is in order; what was put again later, as an edit is, is met
-/// where it was first put.
+/// where it was first put. A writer that keeps to no order is passed over where it leaves it: who reads on behind the last id
+/// of a page always gets lower ones, and comes to an end.
 struct PostWalk<Storage: RandomAccessStorage> {
   private struct Cursor {
     let feed: PublicKey
@@ -16,11 +17,13 @@ struct PostWalk<Storage: RandomAccessStorage> {
 
   private let hypha: Hypha<Storage>
   private var cursors: [Cursor] = []
+  /// All that follow are lower.
   private var last: PostID?
 
   /// - Parameter before: only posts with lower ids.
   init(_ hypha: Hypha<Storage>, before: PostID?) throws(HyphaError) {
     self.hypha = hypha
+    last = before
     for (feed, length) in try hypha.lengths() {
       var cursor = Cursor(feed: feed, end: length)
       if let before { cursor.end = try end(of: cursor, before) }
@@ -31,11 +34,13 @@ struct PostWalk<Storage: RandomAccessStorage> {
 
   /// The next lower id.
   mutating func next() throws(HyphaError) -> PostID? {
-    var id = try step()
-    // Two writers put the same one without knowing of each other.
-    while id != nil, id == last { id = try step() }
-    last = id
-    return id
+    while let id = try step() {
+      // Two writers put the same one without knowing of each other, or one keeps to no order.
+      if let last, id >= last { continue }
+      last = id
+      return id
+    }
+    return nil
   }
 
   private mutating func step() throws(HyphaError) -> PostID? {

@@ -52,6 +52,49 @@ struct PostTests {
     #expect(try hypha.postChange(at: 0, of: source.key) == nil)
   }
 
+  @Test("a device whose ids are in no order neither makes paging endless nor hides what others wrote")
+  func noOrder() throws {
+    let devices = try TestDevice.make(2)
+    let (honest, hostile) = (devices[0].hypha, devices[1].hypha)
+    var random = SeededRandom(3)
+    var mine: [Post] = []
+    for step in 0..<60 {
+      mine.insert(
+        try honest.post("post \(step)", device: "laptop", now: Int64(step) * 1000, random: random.bytes(10)),
+        at: 0)
+    }
+    func put(_ time: Int64) throws {
+      let value = Post.encode(text: "\(time)", created: 1_700_000_000_000, device: "phone")
+      try hostile.database.put(Post.prefix + PostID(time: time, random: random.bytes(10)).text, value)
+    }
+    // The highest times there are; where halving looks, low ones.
+    let count = 200
+    var probes: Set<Int> = []
+    var (low, high) = (1, count + 1)
+    while low < high {
+      let middle = low + (high - low) / 2
+      probes.insert(middle)
+      low = middle + 1
+    }
+    for block in 1...count { try put(probes.contains(block) ? 1 : (1 << 48) - 1 - Int64(count - block)) }
+    for _ in 0..<100 { try put(Int64.random(in: 0...100_000, using: &random)) }
+    try TestDevice.sync(devices)
+    for device in devices {
+      for limit in [1, 7, 80] {
+        var paged: [Post] = []
+        while true {
+          let (page, more) = try device.hypha.posts(limit: limit, before: paged.last?.id)
+          try #require(paged.last.map { last in page.allSatisfy { $0.id < last.id } } ?? true)
+          try #require(zip(page, page.dropFirst()).allSatisfy { $0.id > $1.id })
+          paged += page
+          if !more { break }
+          try #require(!page.isEmpty)
+        }
+        #expect(paged.filter { $0.writer == mine[0].writer } == mine)
+      }
+    }
+  }
+
   @Test("refusals say why")
   func refusals() throws {
     let hypha = try hypha()

@@ -7,8 +7,8 @@ const largestPost = 65_536;
 const encoder = new TextEncoder();
 const numbers = new Intl.NumberFormat('en');
 
-/** Sets up the form for a new post. @param post carries it out. */
-export function composer(view, post) {
+/** Sets up the form for a new post. @param post carries it out. @param showPost brings it into sight. */
+export function composer(view, post, showPost) {
   const form = view.querySelector('#compose');
   const draft = form.querySelector('#draft');
   const count = form.querySelector('#count');
@@ -32,10 +32,11 @@ export function composer(view, post) {
     const text = draft.value;
     if (button.disabled) return;
     await post(text);
-    // What was typed meanwhile stays.
+    // At once: what is published is not to be offered again after a reload. What was typed meanwhile stays.
     draft.value = draft.value === text ? '' : draft.value;
     remember('draft', draft.value);
     show();
+    await showPost();
     announce('Posted');
   });
 

@@ -176,11 +176,21 @@ export class PostList {
   async #extend() {
     const last = this.#chunks.at(-1);
     if (!last || !this.#hasMore) return;
-    const { posts, more } = await this.#read({ limit: chunkSize, before: last.oldest });
+    const { posts, more } = await this.#readOn(chunkSize, last.oldest);
     if (posts.length > 0) this.#add(posts, this.#chunks.length);
     this.#setMore(more);
     // Observers tell of changes only: as long as the end is in sight, go on.
     if (more && this.#more.getBoundingClientRect().top < innerHeight + 1500) this.#enqueue(() => this.#extend());
+  }
+
+  /** Posts below one, or the newest. Where their ids do not fall there are no `more`: to read on would have no end. */
+  async #readOn(limit, before) {
+    const { posts, more } = await this.#read({ limit, before });
+    const falls = posts.every(({ id }, place) => {
+      const above = place > 0 ? posts[place - 1].id : before;
+      return above === undefined || id < above;
+    });
+    return { posts, more: more && posts.length > 0 && falls };
   }
 
   /** All posts between a chunk's ends. */
@@ -188,7 +198,7 @@ export class PostList {
     const place = this.#chunks.indexOf(chunk);
     const found = [];
     for (let before = this.#chunks[place - 1]?.oldest; ;) {
-      const { posts, more } = await this.#read({ limit: 2 * chunkSize, before });
+      const { posts, more } = await this.#readOn(2 * chunkSize, before);
       const inside = posts.filter((post) => post.id >= chunk.oldest && post.id <= chunk.newest);
       found.push(...inside);
       if (!more || posts.at(-1).id <= chunk.oldest) return found;

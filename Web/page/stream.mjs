@@ -22,8 +22,7 @@ export class StreamView {
     this.#link = link;
     this.#list = new PostList(this.node, (args) => link.call('posts', args), (id) => this.#delete(id));
     this.#requests = new RequestList(this.node.querySelector('#requests'), (call, args) => link.call(call, args));
-    this.#compose = composer(this.node, async (text) => {
-      await link.call('post', { text });
+    this.#compose = composer(this.node, (text) => link.call('post', { text }), async () => {
       await this.#list.refresh({ atTop: true });
       scrollTo({ top: 0 });
     });
