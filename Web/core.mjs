@@ -20,7 +20,7 @@ const methods = {
 
 const writerStates = { kept: 0, new: 1, behind: 2 };
 
-const eventNames = [, 'synced', 'requested', 'answered', 'ownAnswered'];
+const eventNames = [, 'synced', 'requested', 'answered', 'ownAnswered', 'leftOut'];
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -240,7 +240,7 @@ export class Core {
     };
   }
 
-  /** What happened since it was last asked: `synced`, `requested`, `answered`, `ownAnswered`. */
+  /** What happened since it was last asked: `synced`, `requested`, `answered`, `ownAnswered`, `leftOut`. */
   events() { return Array.from(this.call(methods.events).data(), (event) => eventNames[event]); }
 
   /** To be called once a second. @returns connections to be closed: they are silent. */

@@ -61,6 +61,7 @@ enum Method: UInt32 {
         key, secretKey: secretKey, channelKey: channelKey, state: state, files: files)
     default:
       guard let node = instance.node else { throw WebError("badRequest", "no hypha is open") }
+      defer { node.noteWritten() }
       switch self {
       case .commit, .committed, .status, .events, .tick: try useNode(node, &request, &response)
       case .post, .deletePost, .posts: try usePosts(node, &request, &response)

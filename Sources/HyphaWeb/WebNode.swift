@@ -13,6 +13,8 @@ final class WebNode {
     case requested = 2
     case answered = 3
     case ownAnswered = 4
+    /// The feed of a device cannot be kept, or no further; told once for each.
+    case leftOut = 5
   }
 
   /// What is known of the own writer's feed.
@@ -57,6 +59,8 @@ final class WebNode {
   private let membershipStorage: JournaledStorage
   private let sessionID = randomBytes(32)
   private var events: [Event] = []
+  /// Feeds that cannot be kept, or no further.
+  private var leftOut: Set<PublicKey> = []
   /// Something was written, by this node or a peer, that is in no commit yet.
   private var hasChanges = true
   /// This node itself wrote something that is in no commit yet, or in one that is not known to be durable.
@@ -136,7 +140,7 @@ final class WebNode {
     do throws(HyphaError) {
       for feed in try hypha.feeds() {
         // Its own, too: it can be behind what it has published.
-        do throws(WireError) { try replicator.share(feed, downloads: true) } catch {
+        do throws(WireError) { try replicator.share(feed, downloads: true, mayFail: feed !== local) } catch {
           throw HyphaError(.database(.tooLarge), error.context)
         }
         replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
@@ -161,6 +165,11 @@ final class WebNode {
     notedLength = local.length
   }
 
+  /// Notes what a call wrote that then failed: it would be offered to peers before a commit has it.
+  func noteWritten() {
+    if let local, local.length > notedLength { wrote() }
+  }
+
   /// - Throws: where this node's own writer must not write, because what it wrote before is not all here.
   func checkWhole() throws(WebError) {
     guard isBehind else { return }
@@ -181,8 +190,13 @@ final class WebNode {
     }
     do throws(HyphaError) {
       // Those of others first, which this node's own entries refer to.
-      for feed in try hypha.feeds() where feed !== local { try flush(feed) }
-      if let local { try flush(local) }
+      for feed in try hypha.feeds() where feed !== local {
+        // One device's feed is not to keep all others from being kept.
+        do throws(FeedError) { try feed.flush(durable: true) } catch { leaveOut(feed.key) }
+      }
+      do throws(FeedError) { try local?.flush(durable: true) } catch {
+        throw HyphaError(.database(.feed(error.code)), error.context)
+      }
       if membership.hasChanged {
         let state = membership.encodeState()
         do throws(StorageError) {
@@ -202,10 +216,8 @@ final class WebNode {
     return journal.take()
   }
 
-  private func flush(_ feed: Feed<JournaledStorage>) throws(HyphaError) {
-    do throws(FeedError) { try feed.flush(durable: true) } catch {
-      throw HyphaError(.database(.feed(error.code)), error.context)
-    }
+  private func leaveOut(_ key: PublicKey) {
+    if leftOut.insert(key).inserted { events.append(.leftOut) }
   }
 
   /// Takes note that the last commit is durable, and tells peers of what is in it.
@@ -262,6 +274,7 @@ final class WebNode {
         guard key == hypha.source.key, name == Self.extensionName else { continue }
         membership.receive(payload, from: id, address: "", now: now)
       case .forked(let key, let fork, let common): take(ForkEvidence(key: key, fork: fork, common: common))
+      case .leftOut(let key): leaveOut(key)
       case .unknownFeed, .finished: break
       }
     }
@@ -369,8 +382,20 @@ private final class FeedStore {
   func feed(_ key: PublicKey) throws(FeedError) -> Feed<JournaledStorage> {
     if let feed = feeds[key] { return feed }
     let feed = try Feed(files: storage(key), key: key)
+    // It lives as long as the store.
+    feed.hasRoom = { blocks, bytes in self.hasRoom(key, blocks, bytes) }
     feeds[key] = feed
     return feed
+  }
+
+  /// Whether another device's feed may be as long and as large, beside those of the other ones.
+  private func hasRoom(_ key: PublicKey, _ blocks: UInt64, _ bytes: UInt64) -> Bool {
+    guard blocks <= WebLimits.feedBlocks, bytes <= WebLimits.feedBytes else { return false }
+    var all = WebLimits.memory(blocks: blocks, bytes: bytes)
+    for other in feeds.values where other.key != key && !other.isWritable {
+      all += WebLimits.memory(blocks: other.length, bytes: other.byteLength)
+    }
+    return all <= WebLimits.othersBytes
   }
 
   func feed(_ pair: consuming KeyPair) throws(FeedError) -> Feed<JournaledStorage> {

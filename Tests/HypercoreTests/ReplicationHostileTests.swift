@@ -53,6 +53,49 @@ struct ReplicationHostileTests {
     #expect(requests(try victim.read(honest)) == [0])
   }
 
+  @Test("what there is no room for is left out, connections stay, and what others have of it comes from them")
+  func noRoom() throws {
+    var victim = try Victim(clone(), downloads: true, mayFail: true)
+    victim.feed.hasRoom = { blocks, bytes in blocks <= 20 && bytes <= 600 }
+    let shorter = try other(20, then: 0)
+    for round in 1...2 {
+      let peer = try victim.connect()
+      peer.session.send(.have(Message.Have(start: 0, length: 40)), on: peer.channel)
+      var asked = requests(try victim.deliver(peer))
+      #expect(!asked.isEmpty)
+      var answered = 0
+      while let index = asked.popLast() {
+        #expect(victim.code(peer, [try data(index)]) == nil)
+        asked += requests(try victim.read(peer))
+        answered += 1
+      }
+      #expect(answered <= 40)
+      #expect(victim.node.takeEvents().contains(.leftOut(source.key)))
+      #expect(victim.node.isComplete(source.key))
+      #expect(victim.feed.heldBlocks == (round == 1 ? 0 : 20))
+      guard round == 1 else { break }
+      // Under signatures of the shorter feed.
+      let other = try victim.connect()
+      other.session.send(.have(Message.Have(start: 0, length: 20)), on: other.channel)
+      for index in requests(try victim.deliver(other)) {
+        #expect(victim.code(other, [try HypercoreTests.data(index, of: shorter)]) == nil)
+      }
+      #expect(victim.feed.heldBlocks == 20 && victim.feed.length == 20)
+    }
+  }
+
+  @Test("a feed that cannot be kept ends connections only where it may not fail", arguments: [true, false])
+  func cannotBeKept(mayFail: Bool) throws {
+    var victim = try Victim(clone(), downloads: true, mayFail: mayFail)
+    let peer = try victim.connect()
+    peer.session.send(.have(Message.Have(start: 0, length: 40)), on: peer.channel)
+    #expect(!requests(try victim.deliver(peer)).isEmpty)
+    #expect(victim.code(peer, [try data(0)]) == nil)
+    _ = victim.feed.fail(FeedError(.storage(.full), "no room"))
+    #expect(victim.code(peer, [try data(1)]) == (mayFail ? nil : .local(.storage(.full))))
+    #expect(victim.node.takeEvents().contains(.leftOut(source.key)) == mayFail)
+  }
+
   /// Another feed by the source's owner: the same up to a block, and then not.
   private func other(_ common: Int, then count: Int) throws -> Feed<MemoryStorage> {
     var random = SeededRandom(21)

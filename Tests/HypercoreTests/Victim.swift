@@ -9,9 +9,9 @@ struct Victim {
   private var count: UInt8 = 0
   var now: UInt64 = 1
 
-  init(_ feed: Feed<MemoryStorage>, downloads: Bool) throws {
+  init(_ feed: Feed<MemoryStorage>, downloads: Bool, mayFail: Bool = false) throws {
     self.feed = feed
-    try node.share(feed, downloads: downloads)
+    try node.share(feed, downloads: downloads, mayFail: mayFail)
   }
 
   struct Peer {

@@ -274,7 +274,7 @@ final class SimulatedNode {
         membership?.receive(payload, from: id, address: "node", now: now + skew)
       // Nobody here is copied or set back: however often their power goes, none signs two versions.
       case .forked(let key, _, let common): Issue.record("feed \(key.hex) is forked at \(common)")
-      case .synced, .unknownFeed, .finished: break
+      case .synced, .unknownFeed, .finished, .leftOut: break
       }
     }
   }

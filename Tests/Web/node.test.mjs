@@ -1,7 +1,7 @@
 // A page's node in memory: what it keeps, what it sends, and how devices are let in.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Kept, exchange, newCore, toHex } from './support.mjs';
+import { Kept, exchange, newCore, newTestCore, request, toHex } from './support.mjs';
 
 const channelKey = new Uint8Array(32).fill(7);
 
@@ -254,6 +254,56 @@ test('a writer that is shown another version of its feed writes no more, also af
     const refused = await newCore();
     copy.kept.loadInto(refused);
     assert.throws(() => refused.open(a.key, secrets), { code: 'damaged' });
+  }
+});
+
+test('a device that was let in and signs a vast feed is left out, and all else goes on', async () => {
+  const far = 2 ** 42;
+  for (const [blocks, bytes] of [[2 ** 28, far], [2 ** 28, 100], [2 ** 24, 100], [2 ** 21, 100], [64, far], [64, 2 ** 29]]) {
+    const a = await origin();
+    const [b, c] = [await device(a.key), await device(a.key)];
+    for (const [number, side] of [b, c].entries()) {
+      side.core.request(`phone ${number}`);
+      side.kept.commit(side.core);
+      connect(a, side, number + 1);
+      a.core.approve(`phone ${number}`, 'laptop');
+      exchange(a, side, number + 1);
+    }
+    c.core.post('from the other', 'phone');
+    exchange(a, c, 2);
+    a.core.events();
+    const call = await newTestCore();
+    for (const id of [3, 4]) {
+      a.core.connect(id);
+      const make = request().data(b.writer.secretKey).number(blocks).number(bytes).data(a.key).data(new Uint8Array());
+      let answer = call(24, make);
+      let wasAsked = false;
+      for (let isSilent = false; !isSilent;) {
+        const sent = answer.data();
+        wasAsked ||= answer.flag();
+        if (sent.length > 0) a.core.receive(id, sent);
+        if (a.core.status().needsCommit) a.kept.commit(a.core);
+        const asked = a.core.output(id);
+        isSilent = asked.length === 0;
+        answer = call(25, request().data(asked));
+      }
+      assert.equal(wasAsked, true);
+      assert.deepEqual(a.core.events().filter((event) => event === 'leftOut'), id === 3 ? ['leftOut'] : []);
+      assert.equal(a.core.status().isCurrent, true);
+      a.core.post(`with ${blocks} blocks and ${bytes} bytes, ${id}`, 'laptop');
+      exchange(a, c, 2);
+      a.core.disconnect(id);
+    }
+    a.core.revoke(b.writer.publicKey);
+    exchange(a, c, 2);
+    assert.equal(texts(c.core).length, 3);
+    assert.deepEqual(texts(c.core), texts(a.core));
+    const size = [...a.kept.files.values()].reduce((sum, kept) => sum + kept.length, 0);
+    assert.ok(size < 2 ** 20, `${size} bytes`);
+    const again = await newCore();
+    a.kept.loadInto(again);
+    again.open(a.key, { secretKey: a.writer.secretKey, channelKey });
+    assert.deepEqual(texts(again), texts(a.core));
   }
 });
 

@@ -24,6 +24,9 @@ public final class Feed<Storage: RandomAccessStorage> {
   private var needsSync = false
   /// Why nothing more is written.
   private var failure: FeedError?
+  /// Asked whether there is room for so many blocks with so many bytes in all, when their owner has signed that there are. Where
+  /// not, nothing of it is taken over, and the feed stays as it is.
+  public var hasRoom: ((_ blocks: UInt64, _ bytes: UInt64) -> Bool)?
   /// What opening found after an unclean stop, for the log.
   public internal(set) var recovery = Recovery()
 

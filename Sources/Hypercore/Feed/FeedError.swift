@@ -17,6 +17,8 @@ public struct FeedError: Error, Equatable, Sendable {
     case damaged
     /// Over one of ``Limits``.
     case tooLarge
+    /// More than ``Feed/hasRoom`` allows.
+    case noRoom
   }
 
   public var code: Code

@@ -114,7 +114,7 @@ extension Feed {
   /// makes the feed longer.
   ///
   /// - Throws: ``FeedError`` with code `.badProof` or `.badSignature` for what a peer made up, `.tooLarge` for
-  ///   what is over ``Limits``, `.storage` for a disk that fails.
+  ///   what is over ``Limits``, `.noRoom`, `.storage` for a disk that fails.
   public func put(_ block: [UInt8]?, at index: UInt64, proof: Proof) throws(FeedError) {
     try checkUsable()
     guard index < Limits.feedBlocks, (block?.count ?? 0) <= Limits.blockBytes else {
@@ -128,14 +128,16 @@ extension Feed {
       }
       if let (signature, length) = verified.signed { try store(signature, at: length - 1) }
       if let roots = verified.roots { adopt(roots) }
+      markChanged()
       if let block, !bits.has(index) {
         let offset = try byteOffset(of: index)
+        // Of two versions that an owner signed, parts can be here whose sizes add up to more than either has.
+        if hasRoom != nil, offset + UInt64(block.count) > byteLength { throw noRoom(length, offset) }
         try block.withBytes { (bytes) throws(FeedError) in try dataWriter.write(bytes, at: offset) }
         bits.set(index)
       }
-      markChanged()
     } catch {
-      throw fail(error)
+      throw error.code == .noRoom ? error : fail(error)
     }
   }
 
@@ -232,6 +234,7 @@ extension Feed {
       throw FeedError(
         .badSignature, "the signature over \(length) blocks, sent with block \(index), is not by \(key.hex)")
     }
+    if let hasRoom, !hasRoom(length, size) { throw noRoom(length, size) }
     verified.signed = (signature, length)
     if length > self.length { verified.roots = MerkleRoots(roots) }
   }
@@ -244,6 +247,10 @@ extension Feed {
       return node
     }
     throw badProof(index)
+  }
+
+  private func noRoom(_ blocks: UInt64, _ bytes: UInt64) -> FeedError {
+    FeedError(.noRoom, "there is no room for feed \(key.hex), of \(blocks) blocks and \(bytes) bytes")
   }
 
   private func badProof(_ index: UInt64) -> FeedError {

@@ -34,6 +34,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
     /// A peer has another feed that the same owner signed; it is the same up to `common` and no longer. From there on, blocks are
     /// neither asked for nor offered any more, as after ``limit(_:to:)``; that peer is not asked for them even if the limit is raised.
     case forked(PublicKey, Fork, common: UInt64)
+    /// A block of a feed that may fail could not be kept: that peer is asked for none from there on.
+    case leftOut(PublicKey)
   }
 
   private final class Connection {
@@ -100,14 +102,16 @@ public final class Replicator<Storage: RandomAccessStorage> {
   ///
   /// What peers have sent about it already is taken up; who sent what ends a connection is told of by ``tick(now:)``.
   ///
-  /// - Parameter downloads: ask peers for what is missing.
+  /// - Parameters:
+  ///   - downloads: ask peers for what is missing.
+  ///   - mayFail: where it cannot be kept it is left out, and connections go on.
   /// - Throws: `.tooLarge` over ``WireLimits/channels`` feeds; then it is not shared.
-  public func share(_ feed: Feed<Storage>, downloads: Bool) throws(WireError) {
+  public func share(_ feed: Feed<Storage>, downloads: Bool, mayFail: Bool = false) throws(WireError) {
     guard feeds[feed.key] == nil else { return }
     guard feeds.count < WireLimits.channels else {
       throw WireError(.tooLarge, "over \(WireLimits.channels) feeds to share")
     }
-    let shared = SharedFeed(feed, downloads: downloads)
+    let shared = SharedFeed(feed, downloads: downloads, mayFail: mayFail)
     feeds[feed.key] = shared
     byDiscoveryKey[feed.discoveryKey] = shared
     for connection in connections.values {
@@ -390,6 +394,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
       // Others have it, perhaps, who were not asked because this one was.
       shared.offerAgain(from: data.index)
       let error = WireError(Self.code(error), error.context)
+      if shared.mayFail, case .local = error.code {
+        remote.part(at: min(data.index, shared.feed.length))
+        events.append(.leftOut(shared.feed.key))
+        return noteSynced(shared)
+      }
       guard error.code == .unverified else { throw error }
       if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
       throw error
@@ -600,7 +609,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       connection.session.send(
         .data(Message.Data(index: index, value: value, proof: proof)), on: remote.channel)
     } catch {
-      if error.code == .missing {
+      if error.code == .missing || shared.mayFail {
         connection.session.send(.unhave(Message.Unhave(start: request.index)), on: remote.channel)
         return
       }

@@ -3,6 +3,8 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   let feed: Feed<Storage>
   /// Ask for blocks that are missing.
   var downloads: Bool
+  /// Where it cannot be kept it is left out, and connections go on.
+  let mayFail: Bool
   var peers: [RemoteFeed] = []
   /// Blocks asked of one peer or another: as many as there are peers times ``requestDepth``, at most.
   var reserved: Set<UInt64> = []
@@ -20,9 +22,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   /// Ids of nodes that sent what does not verify: they may have another feed that the same owner signed. The latest is last.
   private var suspects: [[UInt8]] = []
 
-  init(_ feed: Feed<Storage>, downloads: Bool) {
+  init(_ feed: Feed<Storage>, downloads: Bool, mayFail: Bool = false) {
     self.feed = feed
     self.downloads = downloads
+    self.mayFail = mayFail
   }
 
   /// Most blocks to ask of one peer at a time.

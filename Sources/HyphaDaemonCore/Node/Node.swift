@@ -541,7 +541,7 @@ public actor Node {
       case .forked(let key, let fork, let common):
         take(fork, of: key, common: common)
         downloaded = true
-      case .finished: break
+      case .finished, .leftOut: break
       }
     }
     if downloaded || isMembershipDue { scheduleFlush() }

@@ -20,6 +20,8 @@ enum VectorMethod: UInt32 {
   case readFeed = 21
   case prepareClone = 22
   case clone = 23
+  case makeVast = 24
+  case receiveVast = 25
   case openDatabases = 30
   case put = 31
   case delete = 32
@@ -37,6 +39,7 @@ enum VectorMethod: UInt32 {
 struct VectorState {
   var replicas: [Replica] = []
   var source: Feed<MemoryStorage>?
+  var vast: VastDevice?
 }
 
 // The tests call one export at a time.
@@ -50,6 +53,7 @@ func callTest(_ method: UInt32, _ request: UnsafeMutableRawPointer, _ count: Int
       throw WebError("badRequest", "there is no method \(method)")
     }
     switch method.rawValue {
+    case 24, 25: try method.useVastDevice(&request, &response, &state.vast)
     case ..<20: try method.compute(&request, &response)
     case ..<30: try method.useFeed(&request, &response)
     default: try method.useDatabase(&request, &response)
