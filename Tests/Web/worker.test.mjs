@@ -5,6 +5,7 @@ import { journalRecords } from '../../Web/core.mjs';
 import { Connection, retryDelay } from '../../Web/worker/connection.mjs';
 import { FencedError } from '../../Web/worker/errors.mjs';
 import { limits } from '../../Web/worker/limits.mjs';
+import { lookUp, signUp } from '../../Web/worker/lookup.mjs';
 import { sealHere, sealLocked, unsealHere, unsealLocked } from '../../Web/worker/secrets.mjs';
 import { MemoryStore } from '../../Web/worker/storage.mjs';
 import { Tabs } from '../../Web/worker/tabs.mjs';
@@ -115,6 +116,44 @@ test('a connection that ends is opened again at once when asked, and only the la
   connection.wake();
   assert.deepEqual(heard, ['opened 1', 'received 3', 'closed 1', 'opened 2', 'closed 2']);
   assert.equal(sockets.length, 2);
+});
+
+test('of the answer that names the hypha only the beginning is read', async () => {
+  const key = 'ab'.repeat(32);
+  const encoder = new TextEncoder();
+  let isCancelled = false;
+  const endless = (first) => async () => new Response(new ReadableStream({
+    start(controller) { controller.enqueue(encoder.encode(first)); },
+    pull(controller) { controller.enqueue(new Uint8Array(1000).fill(32)); },
+    cancel() { isCancelled = true; },
+  }));
+  assert.equal(await lookUp('https://example.org', endless(`dat://${key}\nTTL=3600\n`)), key);
+  assert.equal(isCancelled, true);
+  await assert.rejects(lookUp('https://example.org', endless('nothing')), { code: 'offline' });
+  // In pieces, cut anywhere.
+  const pieces = async () => new Response(new ReadableStream({
+    start(controller) {
+      for (const byte of encoder.encode(`dat://${key}/\n`)) controller.enqueue(Uint8Array.of(byte));
+      controller.close();
+    },
+  }));
+  assert.equal(await lookUp('https://example.org', pieces), key);
+  assert.equal(await lookUp('https://example.org', async () => new Response(null, { status: 404 })), undefined);
+});
+
+test('a node that is offered a hypha and sends without end is given up', async () => {
+  let isClosed = false;
+  const socket = { close() { isClosed = true; }, send() {} };
+  const signing = signUp('wss://example.org/sign-up/key', 'code', () => socket);
+  const refused = assert.rejects(signing, { code: 'offline' });
+  for (let bytes = 0; bytes <= limits.receivedBytes; bytes += 1 << 20) socket.onmessage({ data: new ArrayBuffer(1 << 20) });
+  await refused;
+  assert.equal(isClosed, true);
+
+  const taken = signUp('wss://example.org/sign-up/key', 'code', () => socket);
+  socket.onmessage({ data: new ArrayBuffer(3) });
+  socket.onmessage({ data: '{"accepted":true}' });
+  assert.deepEqual((await taken).received, [new Uint8Array(3)]);
 });
 
 /** As much of `navigator.locks` as tabs use, for one name. */
