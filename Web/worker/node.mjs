@@ -440,8 +440,10 @@ export class PageNode {
   #tick() {
     if (!this.#core) return;
     try {
-      // The state says all that events do.
-      this.use((core) => core.events());
+      // Of other events, the state says all.
+      if (this.use((core) => core.events()).includes('leftOut')) {
+        console.warn('The feed of a device is more than a page can hold, and is left out.');
+      }
       if (this.use((core) => core.tick()).length > 0) this.#lose(new CallError('timedOut', 'the node is silent'));
     } catch (error) {
       console.warn(error);
