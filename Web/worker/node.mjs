@@ -107,7 +107,8 @@ export class PageNode {
         wipe(before?.secretKey, before?.channelKey);
         await this.commit(change);
       } finally {
-        if (!this.#isClosed) this.#connection.start();
+        // Without a core, one is on its way, and connects then.
+        if (!this.#isClosed && this.#core) this.#connection.start();
       }
     });
   }
@@ -214,7 +215,7 @@ export class PageNode {
       const { files } = await this.#store.load();
       const change = await this.#open({ key: fromHex(this.state.get('node').key), files, secrets: this.#secrets });
       await this.commit(change);
-      this.#connection.start();
+      if (this.#core) this.#connection.start();
     }).catch((failure) => this.#fail(failure));
   }
 
@@ -283,9 +284,14 @@ export class PageNode {
     for (const name of change.forgets) this.state.delete(name);
     for (const [name, record] of Object.entries(change.state)) this.state.set(name, record);
     if (this.#isClosed || core !== this.#core) return;
-    this.use((running) => running.committed());
-    this.#pump();
-    this.#finishCatchUp();
+    try {
+      this.use((running) => running.committed());
+      this.#pump();
+      this.#finishCatchUp();
+    } catch (error) {
+      // It is kept all the same: a person who is told that it failed would write it twice.
+      console.warn(error);
+    }
     this.#on.changed();
   }
 
