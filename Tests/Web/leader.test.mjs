@@ -53,6 +53,7 @@ class OpenDisk {
     await this.#disk.commit(change);
   }
 
+  async checkLead() { if (!this.#isClosed && this.#epoch !== this.#disk.epoch) throw new FencedError(); }
   async reopened() { return new OpenDisk(this.#disk, this.#epoch); }
   close() { this.#isClosed = true; }
 }
@@ -361,6 +362,18 @@ test('where nothing can be stored any more it goes on in memory, and is behind a
   origin.open();
   await origin.until('it is back', ({ access }) => access === 'authorised');
   assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
+});
+
+test('a tab that goes on in memory writes nothing once another tab leads', async (t) => {
+  const { daemon, origin } = await setUpOrigin(t);
+  origin.disk.check = ({ journal }) => { if (journal?.length > 0) throw new DOMException('full', 'QuotaExceededError'); };
+  await origin.call('post', { text: 'in memory' });
+  assert.equal(origin.state.storage, 'memory');
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+  origin.disk.open();
+  await assert.rejects(origin.call('post', { text: 'too late' }), { code: 'interrupted' });
+  assert.equal(origin.lost, 1);
+  assert.deepEqual((await daemon.control('posts')).posts.map(({ text }) => text), ['in memory']);
 });
 
 test('where no storage is to be had it says so, and works', async (t) => {

@@ -314,7 +314,7 @@ export class PageNode {
     // What nobody else has seen yet is better lost than contradicted.
     if (change.isOwn && this.#secrets) this.checkMayWrite();
     const files = await kept.load().then((loaded) => loaded.files, () => new Map());
-    this.#store = new MemoryStore({ files, state: this.state });
+    this.#store = new MemoryStore({ files, state: this.state, checkLead: () => kept.checkLead() });
     await this.#store.commit(change);
   }
 

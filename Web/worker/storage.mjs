@@ -28,10 +28,12 @@ export class MemoryStore {
   #pages = new Map();
   #sizes = new Map();
   #state;
+  #checkLead;
 
-  /** @param kept what another store had */
-  constructor({ files = new Map(), state = new Map() } = {}) {
+  /** @param kept what another store had, and what throws a FencedError once another tab has the lead of that */
+  constructor({ files = new Map(), state = new Map(), checkLead = async () => {} } = {}) {
     this.#state = new Map(state);
+    this.#checkLead = checkLead;
     for (const [name, bytes] of files) {
       this.#sizes.set(name, bytes.length);
       this.#pages.set(name, new Map(splitPages(bytes)));
@@ -46,8 +48,9 @@ export class MemoryStore {
     return { files: joinPages(pages), state: new Map(this.#state) };
   }
 
-  /** @param {Change} change */
+  /** @param {Change} change @throws {FencedError} where another tab has the lead */
   async commit({ journal = new Uint8Array(), drops = [], state = {}, forgets = [] }) {
+    await this.#checkLead();
     for (const name of [...this.#pages.keys()]) {
       if (!isDropped(name, drops)) continue;
       this.#pages.delete(name);
@@ -127,6 +130,17 @@ export class IndexedStore {
     // Where all was removed nobody leads.
     await setEpoch(database, (before = this.#epoch) => before);
     return new IndexedStore(database, this.#indexedDB, this.#epoch);
+  }
+
+  /** @throws {FencedError} where another tab has the lead; where that cannot be told, nothing */
+  async checkLead() {
+    let epoch;
+    try {
+      epoch = await answered(this.#database.transaction('state', 'readonly').objectStore('state').get('epoch'));
+    } catch {
+      return;
+    }
+    if (epoch !== undefined && epoch !== this.#epoch) throw new FencedError();
   }
 
   /** @returns files by name, and the records of `state` */
