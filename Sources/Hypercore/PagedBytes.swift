@@ -74,6 +74,38 @@ final class PagedBytes {
     return low
   }
 
+  /// The first bit of `range` that is set here and not in `other`, where the pages of both begin with 8,192 bits of what is
+  /// compared, bit 7 of each byte first. Pages that are absent here cost nothing.
+  ///
+  /// - Parameter work: grows by one for each 64 bits that were looked at.
+  func firstBit(in range: Range<UInt64>, notIn other: PagedBytes, work: inout UInt64) -> UInt64? {
+    let bitsPerPage: UInt64 = 8192
+    var bit = range.lowerBound
+    while bit < range.upperBound {
+      guard let number = firstPage(from: bit / bitsPerPage), let page = page(number) else { return nil }
+      let start = number * bitsPerPage
+      bit = max(bit, start)
+      let end = min(start + bitsPerPage, range.upperBound)
+      let bytes = UnsafeRawPointer(page)
+      let others = other.page(number).map { UnsafeRawPointer($0) }
+      while bit < end {
+        work += 1
+        let offset = Int((bit - start) / 64) * 8
+        var word = UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+        if let others {
+          word &= ~UInt64(bigEndian: others.loadUnaligned(fromByteOffset: offset, as: UInt64.self))
+        }
+        word &= .max >> (bit & 63)
+        if word != 0 {
+          let found = (bit & ~63) + UInt64(word.leadingZeroBitCount)
+          return found < end ? found : nil
+        }
+        bit = (bit & ~63) + 64
+      }
+    }
+    return nil
+  }
+
   @inline(__always)
   func markChanged(_ number: UInt64) {
     guard number != lastChanged else { return }

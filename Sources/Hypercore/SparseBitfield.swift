@@ -83,6 +83,19 @@ public final class SparseBitfield {
     return nil
   }
 
+  /// The first bit of `range` that is set here, of a block that a feed does not hold.
+  ///
+  /// - Parameter work: grows by one for each 64 bits that were looked at.
+  func first(in range: Range<UInt64>, notIn feed: FeedBitfield, work: inout UInt64) -> UInt64? {
+    bytes.firstBit(in: range, notIn: feed.pages, work: &work)
+  }
+
+  /// The first bit of `range` that is not set here, of a block that a feed holds.
+  func firstUnset(in range: Range<UInt64>, of feed: FeedBitfield) -> UInt64? {
+    var work: UInt64 = 0
+    return feed.pages.firstBit(in: range, notIn: bytes, work: &work)
+  }
+
   /// The first bit of `range` that has that value.
   public func first(_ value: Bool, in range: Range<UInt64>) -> UInt64? {
     var bit = range.lowerBound

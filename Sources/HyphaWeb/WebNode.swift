@@ -236,7 +236,7 @@ final class WebNode {
     } catch {
       throw WebError(error)
     }
-    if catchesUp, try isSynced() { catchesUp = false }
+    if catchesUp, isOwnWhole, try isSynced() { catchesUp = false }
   }
 
   // MARK: - Connections
@@ -355,7 +355,13 @@ final class WebNode {
     return status
   }
 
-  /// Whether all that connected peers hold is here, and one of them holds all that is here.
+  /// Whether all is here that the own writer is known to have signed. One that nobody has let in yet has nothing to miss.
+  private var isOwnWhole: Bool {
+    guard let local, isLocalShared else { return true }
+    return replicator.isWhole(local.key)
+  }
+
+  /// Whether all that connected peers hold is here, and of each feed one of them holds all that is here.
   private func isSynced() throws(WebError) -> Bool {
     guard hypha.source.length > 0 else { return false }
     do throws(HyphaError) {

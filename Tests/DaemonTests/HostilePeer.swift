@@ -26,8 +26,9 @@ final class HostilePeer {
     flush()
   }
 
-  func say(_ messages: Message...) {
-    for message in messages { session.send(message, on: channel) }
+  /// - Parameter other: a channel that was opened besides the first.
+  func say(_ messages: Message..., on other: Int? = nil) {
+    for message in messages { session.send(message, on: other ?? channel) }
     flush()
   }
 

@@ -11,9 +11,11 @@ import Testing
     source = try fortyBlocks(23)
   }
 
-  private func clone(first count: UInt64 = 0) throws -> Feed<MemoryStorage> {
+  private func clone(first count: UInt64 = 0) throws -> Feed<MemoryStorage> { try clone(0..<count) }
+
+  private func clone(_ blocks: Range<UInt64>) throws -> Feed<MemoryStorage> {
     let clone = try Feed(files: FeedFiles<MemoryStorage>.empty(), key: source.key)
-    for index in 0..<count {
+    for index in blocks {
       let proof = try source.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
       try clone.put(source.block(at: index), at: index, proof: proof)
     }
@@ -66,6 +68,37 @@ import Testing
     #expect(victim.code(peer, [ones(0, 1 << 23)]) == nil)
     let all = [Message](repeating: unhave(0, Limits.feedBlocks), count: 1000)
     for _ in 0..<20 { #expect(victim.code(peer, all) == nil) }
+  }
+
+  @Test("the search for what a peer has and is not here is not made twice, or paid for")
+  func searches() throws {
+    try source.append(contentsOf: [[UInt8]](repeating: [], count: 4096))
+    let copy = try clone(1..<source.length)
+    let shared = SharedFeed(copy, downloads: false)
+    let peer = RemoteFeed(connection: 0, channel: 0)
+    shared.peers = [peer]
+    let all = 0..<source.length
+    let words = source.length / 64
+    func have(_ start: UInt64, _ length: UInt64) throws -> UInt64 {
+      try peer.note(Message.Have(start: start, length: length))
+      return shared.noteClaims(of: peer, about: start..<start + length)
+    }
+    #expect(try have(1, source.length - 1) >= words && shared.hasAll(of: peer))
+    #expect(shared.noteClaims(of: peer, about: 0..<0) == 0)
+    // What is here already leads to no further search.
+    #expect(try have(2000, 64) <= 2 && peer.allFetchedBelow == source.length)
+    for _ in 0..<3 {
+      #expect(try have(0, 1) <= 2 && !shared.hasAll(of: peer) && peer.allFetchedBelow == 0)
+      #expect(shared.noteClaims(of: peer, about: 0..<0) <= 1)
+      try peer.note(Message.Unhave(start: 0))
+      #expect(shared.noteClaims(of: peer, about: 0..<0) >= words && shared.hasAll(of: peer))
+    }
+    // The block comes from elsewhere.
+    #expect(try have(0, 1) <= 2)
+    let proof = try source.proof(of: 0, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+    try copy.put(source.block(at: 0), at: 0, proof: proof)
+    #expect(
+      shared.hasAll(of: peer) && peer.allFetchedBelow == source.length && copy.heldBlocks == all.upperBound)
   }
 
   @Test("taking back what waits in a long queue is paid for", .timeLimit(.minutes(5)))

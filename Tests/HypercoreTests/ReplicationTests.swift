@@ -113,8 +113,9 @@ struct ReplicationTests {
     try network.settle()
     try network.settle(flush: [b: copyB, c: copyC])
     #expect(copyB.heldBlocks == 7 && copyC.heldBlocks == 7)
-    // The signature says that there are more.
-    #expect(network.nodes[b].isComplete(source.key) && !network.nodes[c].isComplete(source.key))
+    // The signature says that there are more, but who is connected to the second alone cannot get them.
+    #expect(network.nodes[b].isComplete(source.key) && network.nodes[c].isComplete(source.key))
+    #expect(network.nodes[b].isWhole(source.key) && !network.nodes[c].isWhole(source.key))
     #expect(network.nodes[b].fullyHeldBy(source.key) == 2)
     network.nodes[b].limit(source.key, to: nil)
     #expect(!network.nodes[b].isComplete(source.key))
@@ -133,6 +134,94 @@ struct ReplicationTests {
     network.nodes[b].announce(source.key)
     try network.settle()
     #expect(copyD.heldBlocks == 9)
+  }
+
+  @Test("what one side holds and the other lacks is found as by looking at each block")
+  func differences() {
+    var random = SeededRandom(16)
+    for _ in 0..<40 {
+      let (feed, peer) = (FeedBitfield(), SparseBitfield())
+      let span = UInt64.random(in: 1...40_000, using: &random)
+      for _ in 0..<Int.random(in: 0...30, using: &random) {
+        let start = UInt64.random(in: 0..<span, using: &random)
+        let range = start..<min(span, start + UInt64.random(in: 1...9000, using: &random))
+        if Bool.random(using: &random) { feed.set(range) } else { peer.set(range) }
+      }
+      for _ in 0..<10 {
+        let start = UInt64.random(in: 0..<span, using: &random)
+        let range = start..<UInt64.random(in: start...span + 10_000, using: &random)
+        var work: UInt64 = 0
+        #expect(
+          peer.first(in: range, notIn: feed, work: &work) == range.first { peer[$0] && !feed.has($0) })
+        #expect(work <= UInt64(range.count) / 64 + 2)
+        #expect(peer.firstUnset(in: range, of: feed) == range.first { feed.has($0) && !peer[$0] })
+      }
+    }
+  }
+
+  /// A copy of a feed with some blocks of it; that there are more is known by the owner's signature.
+  private func copy(_ feed: Feed<MemoryStorage>, with blocks: [UInt64]) throws -> Feed<MemoryStorage> {
+    let copy = try Feed(files: FeedFiles<MemoryStorage>.empty(), key: feed.key)
+    for index in blocks {
+      let proof = try feed.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+      try copy.put(feed.block(at: index), at: index, proof: proof)
+    }
+    return copy
+  }
+
+  @Test("what no peer holds is not waited for")
+  func gap() throws {
+    var network = Network(seed: 14)
+    let (source, _) = try source(&network.random, blocks: 20)
+    let (a, b, c) = (network.add(), network.add(), network.add())
+    let (copyB, copyC) = (try copy(source, with: [0, 1, 2, 3, 7]), try copy(source, with: [1, 2, 9]))
+    try network.nodes[b].share(copyB, downloads: true)
+    try network.nodes[c].share(copyC, downloads: true)
+    let key = source.key
+    try network.connect(b, c, key: key)
+    #expect(!network.nodes[b].isSynced(0) && !network.nodes[b].isHeldElsewhere(key))
+    // The signature says that there are more, and nobody has said yet that they are not to be had.
+    #expect(!network.nodes[b].isComplete(key))
+    try network.settle(flush: [b: copyB, c: copyC])
+    for node in [b, c] {
+      #expect(network.nodes[node].isSynced(0) && network.nodes[node].isComplete(key))
+      #expect(network.nodes[node].isHeldElsewhere(key))
+      // What is not here counts where it is about the whole feed.
+      #expect(network.nodes[node].fullyHeldBy(key) == 0 && !network.nodes[node].isWhole(key))
+    }
+    #expect(copyB.heldBlocks == 6 && copyC.heldBlocks == 6 && copyB.length == 20)
+    // One who has more comes: it is waited for again, until all is here.
+    try network.nodes[a].share(source, downloads: false)
+    try network.connect(a, b, key: key)
+    try network.settle(flush: [c: copyC])
+    try network.settle(flush: [b: copyB, c: copyC])
+    #expect(copyB.heldBlocks == 20 && copyC.heldBlocks == 20)
+    for (node, link) in [(a, 1), (b, 0), (b, 1), (c, 0)] {
+      #expect(network.nodes[node].isSynced(ConnectionID(link)) && network.nodes[node].isWhole(key))
+    }
+    #expect(network.nodes[b].fullyHeldBy(key) == 2)
+  }
+
+  @Test("a connection that is not live ends where there is what neither side has")
+  func gapUntilSynced() throws {
+    var network = Network(seed: 15)
+    let (source, _) = try source(&network.random, blocks: 50)
+    let (a, b) = (network.add(), network.add())
+    let (copyA, copyB) = (try copy(source, with: [3, 30]), try copy(source, with: [4, 5]))
+    try network.nodes[a].share(copyA, downloads: true)
+    try network.nodes[b].share(copyB, downloads: true)
+    try network.connect(a, b, key: source.key, live: false)
+    var finished = 0
+    for _ in 0..<50 {
+      let output = [network.nodes[a].takeOutput(of: 0), network.nodes[b].takeOutput(of: 0)]
+      try network.nodes[b].receive(output[0], from: 0, now: 1)
+      try network.nodes[a].receive(output[1], from: 0, now: 1)
+      for node in [a, b] {
+        for case .finished in network.nodes[node].takeEvents() { finished += 1 }
+        network.nodes[node].announce(source.key)
+      }
+    }
+    #expect(finished == 2 && copyA.heldBlocks == 4 && copyB.heldBlocks == 4)
   }
 
   @Test("blocks that are not durable yet are not offered, also where later ones are announced")

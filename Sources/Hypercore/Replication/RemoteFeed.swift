@@ -21,6 +21,8 @@ final class RemoteFeed {
   var requested: Set<UInt64> = []
   /// Where to look for the next block to ask for: all before are held, asked for, or not with the peer.
   var cursor: UInt64 = 0
+  /// All that the peer says it holds of the blocks before this one is here.
+  var allFetchedBelow: UInt64 = 0
   /// When something asked for last arrived, or was first asked for.
   var lastProgress: UInt64 = 0
   /// The block whose proof is to show whether the peer has another feed that the same owner signed; nothing else is asked for
@@ -126,8 +128,7 @@ final class RemoteFeed {
     guard have.start & 7 == 0 else {
       throw WireError(.malformed, "a have with a bitfield from block \(have.start), not a multiple of eight")
     }
-    // A length of 0 or 1 with a bitfield stands for all that the bitfield has.
-    let covered = count > 1 ? count : WireLimits.haveBlocks
+    let covered = Self.covered(by: have)
     try makeRoom(covered)
     var start = have.start
     // Paid for afterwards: it is as much as one message can be about, at most.
@@ -158,6 +159,12 @@ final class RemoteFeed {
     }
     cursor = min(cursor, have.start)
     try budget.spend(work)
+  }
+
+  /// How many blocks a message is about. A length of 0 or 1 with a bitfield stands for all that the bitfield has.
+  static func covered(by have: Message.Have) -> UInt64 {
+    let count = have.length ?? 1
+    return have.bitfield == nil || count > 1 ? count : WireLimits.haveBlocks
   }
 
   private func makeRoom(_ count: UInt64) throws(WireError) {

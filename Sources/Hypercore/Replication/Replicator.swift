@@ -173,10 +173,10 @@ public final class Replicator<Storage: RandomAccessStorage> {
     return holders
   }
 
-  /// Whether another node has all that is here of a feed; of an empty one, whether one says that it knows of no more.
+  /// Whether another node has all that is here of a feed, whether that is the whole feed or not.
   public func isHeldElsewhere(_ key: PublicKey) -> Bool {
     guard let shared = feeds[key] else { return false }
-    return shared.length > 0 ? fullyHeldBy(key) > 0 : isAnswered(key)
+    return shared.peers.contains { shared.isHeld(by: $0) }
   }
 
   /// Whether a peer has said what it holds of a feed.
@@ -197,9 +197,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
     return shared.peers.contains { !$0.requested.isEmpty && (isKnown || !$0.isDoubtful) }
   }
 
-  /// Whether all that peers hold of a feed is here.
+  /// Whether all that peers say they hold of a feed is here. What nobody holds is not waited for.
   public func isComplete(_ key: PublicKey) -> Bool {
     feeds[key]?.isComplete ?? false
+  }
+
+  /// Whether every block of use is here that the owner is known to have signed, whoever has it. A writer that does not know
+  /// all that it has signed must not sign more before.
+  public func isWhole(_ key: PublicKey) -> Bool {
+    feeds[key]?.isWhole ?? false
   }
 
   // MARK: - Connections
@@ -231,11 +237,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
     }
   }
 
-  /// Whether a peer has said what it has, and it and this side have the same of every feed that is shared.
+  /// Whether a peer has said what it has, and it and this side have the same blocks of every feed that is shared.
   public func isSynced(_ id: ConnectionID) -> Bool {
     guard let connection = connections[id], connection.feeds.count == feeds.count else { return false }
     return connection.feeds.values.allSatisfy {
-      $0.remote.isAnswered && $0.remote.holds(first: $0.shared.length) && $0.shared.hasAll(of: $0.remote)
+      $0.shared.isHeld(by: $0.remote) && $0.shared.hasAll(of: $0.remote)
     }
   }
 
@@ -358,10 +364,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
     case .have(let have):
       if have.bitfield != nil { remote.openWants = max(0, remote.openWants - 1) }
       try remote.note(have)
+      let range = have.start..<have.start + RemoteFeed.covered(by: have)
+      let work = shared.noteClaims(of: remote, about: range)
+      // One without a bitfield has paid for each block already, and takes none back.
+      if have.bitfield != nil { try connection.budget.spend(work) }
       want(remote, shared, connection)
       noteSynced(shared)
     case .unhave(let unhave):
       try remote.note(unhave)
+      try connection.budget.spend(shared.noteClaims(of: remote, about: 0..<0))
       if let probe = remote.probe, unhave.start == probe { endProbe(remote, shared, connection) }
       let released = shared.release(remote, from: unhave.start, count: unhave.length ?? 1)
       if released > 0 { remote.isDoubtful = true }

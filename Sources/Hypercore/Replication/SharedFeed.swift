@@ -41,16 +41,49 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     min(peers.reduce(feed.length) { max($0, $1.length) }, limit)
   }
 
-  /// Everything that is known of is here.
+  /// Every block of use is here that the owner is known to have signed.
+  var isWhole: Bool { feed.heldBlocks >= feed.length || feed.firstMissing(in: 0..<length) == nil }
+
+  /// Everything is here that a peer says it has. Where a signature tells of more, one has to have said what it has; what nobody
+  /// has is not waited for.
   var isComplete: Bool {
-    let known = knownLength
-    guard feed.length >= known else { return false }
-    return feed.heldBlocks >= feed.length || limit < feed.length && feed.firstMissing(in: 0..<known) == nil
+    for peer in peers where !hasAll(of: peer) { return false }
+    return peers.contains { $0.isAnswered } || isWhole
   }
 
-  /// Whether all is here that a peer says it has.
+  /// Whether all is here that a peer says it has, and is of use.
   func hasAll(of peer: RemoteFeed) -> Bool {
-    firstMissing(heldBy: peer, from: 0) { _ in true } == nil
+    var work: UInt64 = 0
+    return firstMissing(heldBy: peer, work: &work) == nil
+  }
+
+  /// Whether a peer has said what it has, and has all that is here and of use.
+  func isHeld(by peer: RemoteFeed) -> Bool {
+    peer.isAnswered && peer.held.firstUnset(in: 0..<length, of: feed.bits) == nil
+  }
+
+  /// Takes note that a peer has said anew which of some blocks it has.
+  ///
+  /// - Returns: what it took to find the first that is not here, for the peer to pay.
+  func noteClaims(of peer: RemoteFeed, about range: Range<UInt64>) -> UInt64 {
+    var work: UInt64 = 0
+    let again = range.clamped(to: 0..<peer.allFetchedBelow)
+    if let missing = peer.held.first(in: again, notIn: feed.bits, work: &work) {
+      peer.allFetchedBelow = missing
+    }
+    // The first that was missing may be one that it has taken back.
+    _ = firstMissing(heldBy: peer, work: &work)
+    return work
+  }
+
+  /// The first block of use that a peer says it has and that is not here. Where that is, is kept: this is asked with each block
+  /// that comes.
+  private func firstMissing(heldBy peer: RemoteFeed, work: inout UInt64) -> UInt64? {
+    let end = min(peer.length, limit)
+    guard peer.allFetchedBelow < end else { return nil }
+    let found = peer.held.first(in: peer.allFetchedBelow..<end, notIn: feed.bits, work: &work)
+    peer.allFetchedBelow = found ?? end
+    return found
   }
 
   func suspect(_ node: [UInt8]) {
@@ -129,11 +162,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   ) -> UInt64? {
     let end = min(peer.length, limit)
     var index = start
-    while index < end, let missing = feed.firstMissing(in: index..<end),
-      let offered = peer.held.first(true, in: missing..<end)
-    {
-      if offered == missing, isWanted(offered) { return offered }
-      index = offered == missing ? offered + 1 : offered
+    var work: UInt64 = 0
+    while index < end, let missing = peer.held.first(in: index..<end, notIn: feed.bits, work: &work) {
+      if isWanted(missing) { return missing }
+      index = missing + 1
     }
     return nil
   }

@@ -318,7 +318,7 @@ extension Node: ControlService {
     }
   }
 
-  /// All that peers hold is here, and at least one of them holds all that is here.
+  /// All that peers hold is here, and of each feed at least one of them holds all that is here.
   var isSynced: Bool {
     guard let hypha, !connections.isEmpty, let feeds = try? hypha.feeds() else { return false }
     guard hypha.source.length > 0 else { return false }

@@ -232,11 +232,20 @@ extension Node {
         advice: status.role == .alwaysOn || record == nil
           ? nil : "“hyphactl connect” connects this node to an always-on node.")
     }
-    let lonely = status.feeds.filter { $0.length > 0 && $0.fullyHeldBy == 0 }
+    let keys = status.feeds.filter { $0.length > 0 }.compactMap { PublicKey(hex: $0.key) }
+    let lonely = keys.filter { !replicator.isHeldElsewhere($0) || !replicator.isComplete($0) }
     guard lonely.isEmpty else {
       return Check(
-        "peers", .warning, "Of \(lonely.count) of \(status.feeds.count) feeds, no connected node holds all.",
+        "peers", .warning,
+        "Of \(lonely.count) of \(status.feeds.count) feeds, no connected node holds just what is here.",
         advice: "“hyphactl wait --synced” waits until one does.")
+    }
+    let gaps = keys.filter { !replicator.isWhole($0) }
+    guard gaps.isEmpty else {
+      return Check(
+        "peers", .warning,
+        "Of \(gaps.count) of \(status.feeds.count) feeds, blocks are missing that no connected node has.",
+        advice: "Connect the device that wrote them, if it still has them; all else goes on without.")
     }
     return Check(
       "peers", .good,

@@ -62,10 +62,11 @@ extension Node {
     return NodeSignIn.Result(hyphalink: record.hyphalink, writer: key.hex)
   }
 
-  /// Notes that all that this node wrote before is here again.
+  /// Notes that all that this node wrote before is here again. Of its own feed nothing may be missing that it is known to have
+  /// signed, whoever has it; of other feeds, what nobody has.
   func finishCatchUp() throws(NodeError) {
     guard var record, record.catchesUp == true, let hypha, hypha.source.length > 0,
-      try isInSyncWithAllKept, let local = hypha.database.local,
+      let local = hypha.database.local, replicator.isWhole(local.key), try isInSyncWithAllKept,
       (try? hypha.feeds().contains { $0 === local }) == true
     else { return }
     record.catchesUp = nil
