@@ -143,6 +143,7 @@ final class WebNode {
         do throws(WireError) { try replicator.share(feed, downloads: true, mayFail: feed !== local) } catch {
           throw HyphaError(.database(.tooLarge), error.context)
         }
+        if feed === local { replicator.askForLength(of: feed.key, catchesUp) }
         replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
         if feed === local, !isLocalShared {
           isLocalShared = true

@@ -175,4 +175,39 @@ import Testing
     #expect(!server.log.contains("disconnected for what it sent"))
     for node in [restored, server] { try await node.stop() }
   }
+
+  @Test(
+    "of its own keep a restored writer from writing, also if what tells of them is one of the blocks that it has"
+  )
+  func behindWhatIsHere() async throws {
+    let (origin, server) = try await pair()
+    try post("one", on: origin)
+    #expect(try await origin.ctl("backup", "\(folder.path)/backup").status == 0)
+    let key = try #require(try status(origin).writer)
+    let before = try length(origin, key).length
+    try await postUnseen(origin, server: server)
+    // A server that begins anew, and has from the writer its first block alone; the rest up to the backup from the backup.
+    try await server.stop()
+    let other = try await fresh()
+    _ = try other.client().call(
+      NodeInitialise.self, .init(hyphalink: "dat://\(key)", deviceName: nil, writer: false))
+    try await give(other, 0..<1, of: origin, "source")
+    let restored = try await fresh()
+    #expect(try await restored.ctl("restore", "\(folder.path)/backup").status == 0)
+    _ = try restored.client().call(ConnectionsRemove.self, .init(url: server.url))
+    _ = try restored.client().call(ConnectionsAdd.self, .init(url: other.url))
+    try await eventually("the other does not get what the backup has: \(other.log)") {
+      try length(other, key).held == before ? true : nil
+    }
+    try await Task.sleep(for: .seconds(3))
+    #expect(try length(restored, key).length == before)
+    #expect(try !status(restored).canPost && status(restored).catchesUp == true)
+    try await give(other, before..<before + 3, of: origin, "source")
+    try await eventually(within: 60, "it does not catch up: \(restored.log)") {
+      try status(restored).canPost ? true : nil
+    }
+    #expect(try texts(restored).count == 4)
+    #expect(!other.log.contains("disconnected for what it sent"))
+    for node in [restored, other] { try await node.stop() }
+  }
 }

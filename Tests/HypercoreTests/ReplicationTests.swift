@@ -202,6 +202,32 @@ struct ReplicationTests {
     #expect(network.nodes[b].fullyHeldBy(key) == 2)
   }
 
+  @Test(
+    "a writer that was set back learns how much it has signed, also from who has no such block",
+    arguments: [UInt64(0), 3, 5])
+  func setBack(first: UInt64) throws {
+    var network = Network(seed: 17)
+    let (writer, _) = try source(&network.random, blocks: 6)
+    let older = try Feed(files: writer.copiedFiles(), key: writer.key)
+    try writer.append(contentsOf: (0..<9).map { _ in network.random.bytes(20) })
+    // Each block that it lacked came from the writer, and so the signature over all; the rest from the older copy.
+    let copy = try copy(writer, with: [first])
+    let (a, b) = (network.add(), network.add())
+    try network.nodes[a].share(older, downloads: true)
+    network.nodes[a].askForLength(of: writer.key, true)
+    try network.nodes[b].share(copy, downloads: true)
+    try network.connect(a, b, key: writer.key)
+    try network.settle(flush: [a: older, b: copy])
+    #expect(older.length == 6 && copy.heldBlocks == 6 && copy.length == 15)
+    #expect(!network.nodes[a].isWhole(writer.key))
+    // Who has the rest comes.
+    let c = network.add()
+    try network.nodes[c].share(writer, downloads: true)
+    try network.connect(b, c, key: writer.key)
+    for _ in 0..<3 { try network.settle(flush: [a: older, b: copy]) }
+    #expect(older.heldBlocks == 15 && network.nodes[a].isWhole(writer.key) && network.nodes[a].isSynced(0))
+  }
+
   @Test("a connection that is not live ends where there is what neither side has")
   func gapUntilSynced() throws {
     var network = Network(seed: 15)

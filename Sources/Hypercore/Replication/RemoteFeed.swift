@@ -33,6 +33,8 @@ final class RemoteFeed {
   /// Steps of the search for where the two feeds part, and what the last one showed.
   var probeSteps = 0
   var shown: (fork: Fork, common: UInt64)?
+  /// The peer has shown, by a signature, how long a feed it knows.
+  var hasShownLength = false
   /// A block was asked for already, and this side's nodes were named with it.
   var wasAsked = false
   /// It did not send what it said it had, neither soon nor later: what else it says counts for less.

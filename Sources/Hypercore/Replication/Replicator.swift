@@ -134,6 +134,13 @@ public final class Replicator<Storage: RandomAccessStorage> {
     }
   }
 
+  /// Has each peer show, before it is asked for blocks, how long a feed it knows, or no longer: for a writer that may not know
+  /// all that it has signed. A peer can know of more than it has blocks to tell of. Until it has shown that, it does not count as in
+  /// sync; and the feed is not ``isWhole(_:)`` before all is here that a signature was shown of.
+  public func askForLength(of key: PublicKey, _ isAsked: Bool) {
+    feeds[key]?.asksForLength = isAsked
+  }
+
   /// Notes blocks that this node has appended; call ``announce(_:)`` once they are durable.
   public func appended(_ range: Range<UInt64>, to key: PublicKey) {
     guard !range.isEmpty else { return }
@@ -373,7 +380,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
     case .unhave(let unhave):
       try remote.note(unhave)
       try connection.budget.spend(shared.noteClaims(of: remote, about: 0..<0))
-      if let probe = remote.probe, unhave.start == probe { endProbe(remote, shared, connection) }
+      if let probe = remote.probe, unhave.start == probe {
+        // Another block shows as well how long the feed is.
+        if shared.asksForLength { remote.isProbed = false }
+        endProbe(remote, shared, connection)
+      }
       let released = shared.release(remote, from: unhave.start, count: unhave.length ?? 1)
       if released > 0 { remote.isDoubtful = true }
       try connection.budget.spend(UInt64(released) * WireLimits.takenBackBlocks)
@@ -399,6 +410,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       throw WireError(.unasked, "block \(data.index) came without its contents")
     }
     let isNew = !shared.feed.has(data.index)
+    let length = shared.feed.length
     do throws(FeedError) {
       try shared.feed.put(value, at: data.index, proof: data.proof)
     } catch {
@@ -414,6 +426,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
       if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
       throw error
     }
+    // Beyond what was known, what a peer sends is proved by its newest signature.
+    if data.index >= length { remote.hasShownLength = true }
     guard isNew else { return }
     remote.isDoubtful = false
     shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
@@ -424,14 +438,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   // MARK: - Forks
 
-  /// Asks a node that has sent what does not verify for proof of a block that both have: as somebody who knows nothing, so that the
-  /// proof goes up to a signature. That has to come before any request on the connection that says what is known.
+  /// Asks a node that has sent what does not verify, or each that is to show how long a feed it knows, for proof of a block that both
+  /// have: as somebody who knows nothing, so that the proof goes up to a signature. That has to come before any request on the
+  /// connection that says what is known.
   private func probe(_ remote: RemoteFeed, _ shared: SharedFeed<Storage>, _ connection: Connection) {
     let end = min(shared.feed.length, remote.length)
     guard !remote.isProbed, !remote.wasAsked, end > 0, let node = connection.session.remoteHandshake?.id
     else { return }
     remote.isProbed = true
-    guard shared.takeSuspicion(of: node) else { return }
+    guard shared.takeSuspicion(of: node) || shared.asksForLength else { return }
     // The last block, above which and to the left of which is all that both should have in common.
     let index = remote.held[end - 1] ? end - 1 : remote.held.first(true, in: 0..<end)
     if let index { ask(remote, connection, toProve: index) }
@@ -456,6 +471,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
       let place = SignedPlace(
         index: index, path: [leaf] + data.proof.nodes, signature: signature, key: shared.feed.key)
     else { throw WireError(.unverified, "block \(index) does not belong to the feed") }
+    remote.hasShownLength = true
+    shared.shownLength = max(shared.shownLength, place.length)
     let found: (fork: Fork?, common: (length: UInt64, isExact: Bool))
     do throws(FeedError) {
       found = (try shared.feed.fork(with: place), try shared.feed.common(with: place))
@@ -560,6 +577,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard takesBlocks, shared.downloads else { return }
     for remote in shared.peers where remote.probe == nil {
       guard let connection = connections[remote.connection], !connection.isFull else { continue }
+      probe(remote, shared, connection)
+      guard remote.probe == nil else { continue }
       for index in shared.secondRequests(of: remote) { request(index, from: remote, shared, connection) }
     }
   }

@@ -16,6 +16,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   var meanBlockBytes = 1024
   /// It was said that all that peers hold is here.
   var saidSynced = false
+  /// Each peer is to show, by a signature, how long a feed it knows.
+  var asksForLength = false
+  /// The longest that a peer has shown the feed to be, by a signature that was not stored.
+  var shownLength: UInt64 = 0
   /// Blocks of the feed that are of use: others are neither asked for nor offered.
   var limit = UInt64.max
 
@@ -42,7 +46,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   }
 
   /// Every block of use is here that the owner is known to have signed.
-  var isWhole: Bool { feed.heldBlocks >= feed.length || feed.firstMissing(in: 0..<length) == nil }
+  var isWhole: Bool {
+    guard min(shownLength, limit) <= feed.length else { return false }
+    return feed.heldBlocks >= feed.length || feed.firstMissing(in: 0..<length) == nil
+  }
 
   /// Everything is here that a peer says it has. Where a signature tells of more, one has to have said what it has; what nobody
   /// has is not waited for.
@@ -59,7 +66,8 @@ final class SharedFeed<Storage: RandomAccessStorage> {
 
   /// Whether a peer has said what it has, and has all that is here and of use.
   func isHeld(by peer: RemoteFeed) -> Bool {
-    peer.isAnswered && peer.held.firstUnset(in: 0..<length, of: feed.bits) == nil
+    guard !asksForLength || peer.hasShownLength || peer.length == 0 else { return false }
+    return peer.isAnswered && peer.held.firstUnset(in: 0..<length, of: feed.bits) == nil
   }
 
   /// Takes note that a peer has said anew which of some blocks it has.

@@ -197,6 +197,7 @@ public actor Node {
     }
     for (key, length) in try visibleLengths() { nextEventSeq[key] = length }
     self.record = record
+    askForLength()
     claim.finish()
     revoked = try revokedDevices()
   }
@@ -298,11 +299,18 @@ public actor Node {
         do throws(WireError) { try replicator.share(feed, downloads: true) } catch {
           throw HyphaError(.database(.tooLarge), error.context)
         }
+        if feed === hypha.database.local { askForLength() }
         replicator.limit(feed.key, to: try hypha.limit(of: feed.key))
       }
     } catch {
       throw NodeError(opening: error)
     }
+  }
+
+  /// A writer that may have been set back asks each node how much of its own feed that node knows to be signed.
+  private func askForLength() {
+    guard let local = hypha?.database.local else { return }
+    replicator.askForLength(of: local.key, record?.catchesUp == true)
   }
 
   /// Makes all feeds durable: those of others first, which this node's own entries refer to.
