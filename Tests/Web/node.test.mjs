@@ -132,6 +132,50 @@ test('a writer that is opened with an older copy fetches what it published since
   assert.deepEqual(texts(relay.core), ['after behind', 'after kept', 'two', 'one']);
 });
 
+test('blocks of another device that nobody has keep no writer behind, and no page from being current', async () => {
+  const a = await origin();
+  const relay = await device(a.key, { secretKey: undefined, channelKey: undefined });
+  const b = await device(a.key);
+  const { words } = b.core.request('phone');
+  b.kept.commit(b.core);
+  connect(b, relay, 2);
+  connect(a, relay, 1);
+  a.core.approve(words, 'laptop');
+  for (const [side, id] of [[a, 1], [b, 2]]) exchange(side, relay, id);
+  b.core.post('from the phone', 'phone');
+  exchange(b, relay, 2);
+  assert.deepEqual(texts(relay.core), ['from the phone']);
+
+  // Of what the phone posts on its way, one block arrives.
+  for (const side of [b, relay]) side.core.disconnect(2);
+  for (const text of ['one', 'two', 'three']) b.core.post(text, 'phone');
+  b.kept.commit(b.core);
+  for (const side of [b, relay]) side.core.connect(3);
+  const before = relay.core.status().heldBlocks;
+  const isHere = () => relay.core.status().heldBlocks > before;
+  for (let round = 0; round < 20 && !isHere(); round += 1) {
+    for (let bytes; (bytes = relay.core.output(3)).length > 0;) b.core.receive(3, bytes);
+    for (let bytes; !isHere() && (bytes = b.core.output(3)).length > 0;) {
+      for (let place = 0; place < bytes.length && !isHere(); place += 1) {
+        relay.core.receive(3, bytes.subarray(place, place + 1));
+      }
+    }
+  }
+  relay.core.disconnect(3);
+  relay.kept.commit(relay.core);
+  assert.equal(relay.core.status().heldBlocks, before + 1);
+  assert.ok(relay.core.status().knownBlocks > before + 1);
+
+  const again = { core: await newCore(), kept: new Kept() };
+  again.core.open(a.key, { secretKey: a.writer.secretKey, channelKey, state: 'behind' });
+  connect(again, relay, 4);
+  const { isBehind, isCurrent, heldBlocks } = again.core.status();
+  assert.deepEqual([isBehind, isCurrent, heldBlocks], [false, true, before + 1]);
+  again.core.post('after', 'laptop');
+  exchange(again, relay, 4);
+  assert.ok(texts(relay.core).includes('after'));
+});
+
 test('a device asks, the words are the same on both, is let in, posts, and is revoked', async () => {
   const a = await origin();
   const b = await device(a.key);
