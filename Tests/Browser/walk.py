@@ -154,6 +154,7 @@ def devices(origin, device):
 def forking(server, origin, device, passphrase):
     """The device, let in anew, posts; then its storage is set back, and it posts again before it can hear of that."""
     device.click('#standing a')
+    device.wait_view('sign-in')
     device.sign_in(passphrase, 'phone again')
     device.own_words()
     origin.answer('phone again', 'approve')
