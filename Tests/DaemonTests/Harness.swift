@@ -383,3 +383,12 @@ extension ControlClient {
     (try? call(NodeVersion.self, Nothing(), timeoutSeconds: 5)) == nil ? nil : true
   }
 }
+
+extension TestNode {
+  func status() throws -> NodeInfo { try client().call(NodeStatus.self, .init()) }
+
+  /// Of all posts, newest first.
+  func texts() throws -> [String] { try client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text) }
+
+  func post(_ text: String) throws { _ = try client().call(PostsCreate.self, .init(text: text)) }
+}

@@ -12,18 +12,6 @@ import Testing
     folder = try TemporaryFolder()
   }
 
-  private func status(_ node: TestNode) throws -> NodeInfo {
-    try node.client().call(NodeStatus.self, .init())
-  }
-
-  private func texts(_ node: TestNode) throws -> [String] {
-    try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text)
-  }
-
-  private func post(_ text: String, on node: TestNode) throws {
-    _ = try node.client().call(PostsCreate.self, .init(text: text))
-  }
-
   private func fresh() async throws -> TestNode {
     let node = try TestNode()
     try await node.start()
@@ -45,15 +33,15 @@ import Testing
   /// A device that the origin has let in, and that the server has a post of.
   private func phone(of origin: TestNode, at server: TestNode) async throws -> TestNode {
     let phone = try await fresh()
-    let link = try #require(try status(origin).hyphalink)
+    let link = try #require(try origin.status().hyphalink)
     let joined = try phone.client().call(
       NodeInitialise.self, .init(hyphalink: link, deviceName: "phone", writer: true))
     _ = try phone.client().call(ConnectionsAdd.self, .init(url: server.url))
     _ = try origin.client().call(DatabaseAuthorize.self, .init(key: try #require(joined.writer)))
-    try await eventually("the phone is not let in") { try status(phone).canPost ? true : nil }
-    try post("from the phone", on: phone)
+    try await eventually("the phone is not let in") { try phone.status().canPost ? true : nil }
+    try phone.post("from the phone")
     try await eventually("the phone's post does not come") {
-      try texts(server).contains("from the phone") ? true : nil
+      try server.texts().contains("from the phone") ? true : nil
     }
     return phone
   }
@@ -61,8 +49,8 @@ import Testing
   /// Has a node that is connected to nobody write three posts, and ends it.
   private func postUnseen(_ node: TestNode, server: TestNode) async throws {
     _ = try node.client().call(ConnectionsRemove.self, .init(url: server.url))
-    try await eventually { try status(node).peers == 0 ? true : nil }
-    for number in 0..<3 { try post("unseen \(number)", on: node) }
+    try await eventually { try node.status().peers == 0 ? true : nil }
+    for number in 0..<3 { try node.post("unseen \(number)") }
     try await node.stop()
   }
 
@@ -77,7 +65,7 @@ import Testing
     }
     let bytes = try #require(try AtomicFile.read("\(node.statePath)/hypha/\(name)/key"))
     let feed = try Feed(files: files, key: try #require(PublicKey(bytes)))
-    let source = try #require(try status(server).hyphalink).dropFirst("dat://".count)
+    let source = try #require(try server.status().hyphalink).dropFirst("dat://".count)
     let peer = try await HostilePeer(port: server.port, key: try #require(PublicKey(hex: source)), id: 7)
     let channel = try peer.session.open(feed.key)
     peer.say(
@@ -95,13 +83,13 @@ import Testing
       }
     }
     try await eventually("the blocks do not come: \(server.log)") {
-      let there = try status(server).feeds.first { $0.key == feed.key.hex }
+      let there = try server.status().feeds.first { $0.key == feed.key.hex }
       return there.map { $0.length == feed.length && $0.heldBlocks >= blocks.upperBound } == true ? true : nil
     }
   }
 
   private func length(_ node: TestNode, _ key: String) throws -> (length: UInt64, held: UInt64) {
-    let feed = try #require(try status(node).feeds.first { $0.key == key })
+    let feed = try #require(try node.status().feeds.first { $0.key == key })
     return (feed.length, feed.heldBlocks)
   }
 
@@ -109,31 +97,31 @@ import Testing
   func ofAnother() async throws {
     let (origin, server) = try await pair()
     let phone = try await phone(of: origin, at: server)
-    let writer = try #require(try status(phone).writer)
+    let writer = try #require(try phone.status().writer)
     _ = try origin.client().call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
     #expect(try await origin.ctl("backup", "\(folder.path)/backup").status == 0)
-    try post("after the backup", on: origin)
-    try await eventually { try texts(server).contains("after the backup") ? true : nil }
+    try origin.post("after the backup")
+    try await eventually { try server.texts().contains("after the backup") ? true : nil }
     let before = try length(server, writer).length
     try await postUnseen(phone, server: server)
     try await give(server, before..<before + 1, of: phone, "local")
     // The origin goes on as before.
     #expect(try await origin.ctl("wait", "--synced", "--timeout", "30").status == 0)
-    try post("after the loss", on: origin)
-    try await eventually { try texts(server).contains("after the loss") ? true : nil }
+    try origin.post("after the loss")
+    try await eventually { try server.texts().contains("after the loss") ? true : nil }
     try await origin.stop()
 
     let restored = try await fresh()
     #expect(try await restored.ctl("restore", "\(folder.path)/backup").status == 0)
     try await eventually(within: 60, "it does not catch up: \(restored.log)") {
-      try status(restored).canPost ? true : nil
+      try restored.status().canPost ? true : nil
     }
-    #expect(try Set(texts(restored)).isSuperset(of: ["after the backup", "after the loss"]))
+    #expect(try Set(restored.texts()).isSuperset(of: ["after the backup", "after the loss"]))
     let (known, held) = try length(restored, writer)
     #expect(known > held && held > before)
-    try post("restored", on: restored)
+    try restored.post("restored")
     #expect(try await restored.ctl("wait", "--synced", "--timeout", "30").status == 0)
-    #expect(try texts(server).contains("restored"))
+    #expect(try server.texts().contains("restored"))
     let text = try await restored.ctl("doctor").text
     #expect(text.contains("blocks are missing that no connected node has"), "\(text)")
     _ = try restored.client().call(DevicesRevoke.self, .init(device: writer))
@@ -147,11 +135,11 @@ import Testing
   @Test("of its own keep a restored writer from writing until they are here")
   func ofItsOwn() async throws {
     let (origin, server) = try await pair()
-    try post("one", on: origin)
+    try origin.post("one")
     #expect(try await origin.ctl("backup", "\(folder.path)/backup").status == 0)
-    try post("two", on: origin)
+    try origin.post("two")
     _ = try origin.client().call(NodeWait.self, .init(for: .synced, timeoutSeconds: 60))
-    let key = try #require(try status(origin).writer)
+    let key = try #require(try origin.status().writer)
     let before = try length(server, key).length
     try await postUnseen(origin, server: server)
     try await give(server, before..<before + 1, of: origin, "source")
@@ -163,15 +151,15 @@ import Testing
     }
     // Some ticks, in which it could decide wrongly.
     try await Task.sleep(for: .seconds(3))
-    #expect(try !status(restored).canPost && status(restored).catchesUp == true)
+    #expect(try !restored.status().canPost && restored.status().catchesUp == true)
     #expect(try await restored.ctl("post", "too early").stderr.contains("in sync with every node"))
     try await give(server, before + 1..<before + 3, of: origin, "source")
     try await eventually(within: 60, "it does not catch up: \(restored.log)") {
-      try status(restored).canPost ? true : nil
+      try restored.status().canPost ? true : nil
     }
-    try post("restored", on: restored)
-    try await eventually { try texts(server).contains("restored") ? true : nil }
-    #expect(try Set(texts(restored)) == ["one", "two", "unseen 0", "unseen 1", "unseen 2", "restored"])
+    try restored.post("restored")
+    try await eventually { try server.texts().contains("restored") ? true : nil }
+    #expect(try Set(restored.texts()) == ["one", "two", "unseen 0", "unseen 1", "unseen 2", "restored"])
     #expect(!server.log.contains("disconnected for what it sent"))
     for node in [restored, server] { try await node.stop() }
   }
@@ -181,9 +169,9 @@ import Testing
   )
   func behindWhatIsHere() async throws {
     let (origin, server) = try await pair()
-    try post("one", on: origin)
+    try origin.post("one")
     #expect(try await origin.ctl("backup", "\(folder.path)/backup").status == 0)
-    let key = try #require(try status(origin).writer)
+    let key = try #require(try origin.status().writer)
     let before = try length(origin, key).length
     try await postUnseen(origin, server: server)
     // A server that begins anew, and has from the writer its first block alone; the rest up to the backup from the backup.
@@ -201,12 +189,12 @@ import Testing
     }
     try await Task.sleep(for: .seconds(3))
     #expect(try length(restored, key).length == before)
-    #expect(try !status(restored).canPost && status(restored).catchesUp == true)
+    #expect(try !restored.status().canPost && restored.status().catchesUp == true)
     try await give(other, before..<before + 3, of: origin, "source")
     try await eventually(within: 60, "it does not catch up: \(restored.log)") {
-      try status(restored).canPost ? true : nil
+      try restored.status().canPost ? true : nil
     }
-    #expect(try texts(restored).count == 4)
+    #expect(try restored.texts().count == 4)
     #expect(!other.log.contains("disconnected for what it sent"))
     for node in [restored, other] { try await node.stop() }
   }

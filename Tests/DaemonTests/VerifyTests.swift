@@ -8,18 +8,6 @@ import Testing
 struct VerifyTests {
   private static let posts = 120
 
-  private func status(_ node: TestNode) throws -> NodeInfo {
-    try node.client().call(NodeStatus.self, .init())
-  }
-
-  private func texts(_ node: TestNode) throws -> [String] {
-    try node.client().call(PostsList.self, .init(limit: 1000)).posts.map(\.text)
-  }
-
-  private func post(_ text: String, on node: TestNode) throws {
-    _ = try node.client().call(PostsCreate.self, .init(text: text))
-  }
-
   /// An origin with posts, and an always-on node that has them.
   private func pair() async throws -> (origin: TestNode, server: TestNode) {
     let (origin, server) = (try TestNode(), try TestNode())
@@ -29,11 +17,11 @@ struct VerifyTests {
     let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
     _ = try client.call(
       NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "origin"))
-    for number in 0..<Self.posts { try post("post \(number)", on: origin) }
+    for number in 0..<Self.posts { try origin.post("post \(number)") }
     let code = try server.client().call(SetupCodeShow.self, .init()).code
     _ = try client.call(ConnectionsAdd.self, .init(url: server.url, setupCode: code))
     _ = try client.call(NodeWait.self, .init(for: .synced, timeoutSeconds: 30))
-    try await eventually { try texts(server).count == Self.posts ? true : nil }
+    try await eventually { try server.texts().count == Self.posts ? true : nil }
     return (origin, server)
   }
 
@@ -69,7 +57,7 @@ struct VerifyTests {
     #expect(ended.status == 0, "\(ended.stderr) \(ended.text) \(node.log)", sourceLocation: place)
     #expect(try await verify(node).status == 0, sourceLocation: place)
     #expect(try await node.ctl("repair").stderr.contains("Nothing is damaged"), sourceLocation: place)
-    try await eventually { try texts(node).count >= Self.posts ? true : nil }
+    try await eventually { try node.texts().count >= Self.posts ? true : nil }
   }
 
   @Test("A node that was left alone is whole") func clean() async throws {
@@ -99,16 +87,16 @@ struct VerifyTests {
     #expect(shown.text.contains("DAMAGED") && shown.text.contains("tree nodes: 20, 31"))
     #expect(shown.stderr.contains("hyphactl repair"))
     try await expectMended(node)
-    if isOwn { try await eventually { try status(origin).canPost ? true : nil } }
-    try post("after", on: origin)
-    try await eventually { try texts(server).first == "after" ? true : nil }
-    #expect(try texts(server) == texts(origin))
+    if isOwn { try await eventually { try origin.status().canPost ? true : nil } }
+    try origin.post("after")
+    try await eventually { try server.texts().first == "after" ? true : nil }
+    #expect(try server.texts() == origin.texts())
   }
 
   @Test("What is damaged while a node is stopped comes back, and nothing else is signed in its place")
   func stopped() async throws {
     let (origin, server) = try await pair()
-    let before = try texts(origin)
+    let before = try origin.texts()
     _ = try await origin.stop()
     _ = try await server.stop()
     try flip(origin, "data", at: [100, 5000])
@@ -125,11 +113,11 @@ struct VerifyTests {
     try await origin.start()
     #expect(try await origin.ctl("post", "too early").status == 1)
     try await server.start()
-    try await eventually(within: 60, "\(origin.log)") { try status(origin).canPost ? true : nil }
-    #expect(try texts(origin) == before)
+    try await eventually(within: 60, "\(origin.log)") { try origin.status().canPost ? true : nil }
+    #expect(try origin.texts() == before)
     #expect(try await verify(origin).status == 0)
-    try post("after", on: origin)
-    try await eventually { try texts(server).first == "after" ? true : nil }
+    try origin.post("after")
+    try await eventually { try server.texts().first == "after" ? true : nil }
     #expect(!server.log.contains("disconnected for what it sent"))
   }
 
@@ -149,7 +137,7 @@ struct VerifyTests {
   func resync(isOwn: Bool) async throws {
     let (origin, server) = try await pair()
     let node = isOwn ? origin : server
-    let before = try texts(origin)
+    let before = try origin.texts()
     _ = try await node.stop()
     // All signatures, and the first header of the tree.
     let count = size(node, "signatures") - 32
@@ -166,17 +154,17 @@ struct VerifyTests {
       #expect(try await node.ctl("post", "too early").status == 1)
       try await server.start()
     }
-    try await eventually(within: 60, "\(node.log)") { try texts(node) == before ? true : nil }
-    if isOwn { try await eventually(within: 60) { try status(node).canPost ? true : nil } }
-    try post("after", on: origin)
-    try await eventually { try texts(server).first == "after" ? true : nil }
+    try await eventually(within: 60, "\(node.log)") { try node.texts() == before ? true : nil }
+    if isOwn { try await eventually(within: 60) { try node.status().canPost ? true : nil } }
+    try origin.post("after")
+    try await eventually { try server.texts().first == "after" ? true : nil }
     #expect(try await verify(node).status == 0)
   }
 
   @Test("A check does not hold up the node") func servesMeanwhile() async throws {
     let (origin, _) = try await pair()
     let text = String(repeating: "x", count: 60_000)
-    for _ in 0..<200 { try post(text, on: origin) }
+    for _ in 0..<200 { try origin.post(text) }
     let running = try origin.startCtl(["verify"])
     let client = try origin.client()
     var slowest = Duration.zero

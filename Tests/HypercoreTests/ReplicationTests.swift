@@ -228,6 +228,25 @@ struct ReplicationTests {
     #expect(older.heldBlocks == 15 && network.nodes[a].isWhole(writer.key) && network.nodes[a].isSynced(0))
   }
 
+  /// Has two nodes talk over their only connection.
+  ///
+  /// - Returns: how often one of them said that it is done.
+  private func finish(
+    _ network: inout Network, _ a: Int, _ b: Int, _ key: PublicKey, rounds: Int
+  ) throws -> Int {
+    var finished = 0
+    for _ in 0..<rounds {
+      let output = [network.nodes[a].takeOutput(of: 0), network.nodes[b].takeOutput(of: 0)]
+      try network.nodes[b].receive(output[0], from: 0, now: 1)
+      try network.nodes[a].receive(output[1], from: 0, now: 1)
+      for node in [a, b] {
+        for case .finished in network.nodes[node].takeEvents() { finished += 1 }
+        network.nodes[node].announce(key)
+      }
+    }
+    return finished
+  }
+
   @Test("a connection that is not live ends where there is what neither side has")
   func gapUntilSynced() throws {
     var network = Network(seed: 15)
@@ -237,16 +256,7 @@ struct ReplicationTests {
     try network.nodes[a].share(copyA, downloads: true)
     try network.nodes[b].share(copyB, downloads: true)
     try network.connect(a, b, key: source.key, live: false)
-    var finished = 0
-    for _ in 0..<50 {
-      let output = [network.nodes[a].takeOutput(of: 0), network.nodes[b].takeOutput(of: 0)]
-      try network.nodes[b].receive(output[0], from: 0, now: 1)
-      try network.nodes[a].receive(output[1], from: 0, now: 1)
-      for node in [a, b] {
-        for case .finished in network.nodes[node].takeEvents() { finished += 1 }
-        network.nodes[node].announce(source.key)
-      }
-    }
+    let finished = try finish(&network, a, b, source.key, rounds: 50)
     #expect(finished == 2 && copyA.heldBlocks == 4 && copyB.heldBlocks == 4)
   }
 
@@ -339,17 +349,7 @@ struct ReplicationTests {
     try network.nodes[a].share(feed, downloads: false)
     try network.nodes[b].share(clone, downloads: true)
     try network.connect(a, b, key: feed.key, live: false)
-    var finished = 0
-    for _ in 0..<2000 {
-      let output = [network.nodes[a].takeOutput(of: 0), network.nodes[b].takeOutput(of: 0)]
-      try network.nodes[b].receive(output[0], from: 0, now: 1)
-      try network.nodes[a].receive(output[1], from: 0, now: 1)
-      for node in [a, b] {
-        for case .finished in network.nodes[node].takeEvents() { finished += 1 }
-        network.nodes[node].announce(feed.key)
-      }
-      if finished == 2 { break }
-    }
+    let finished = try finish(&network, a, b, feed.key, rounds: 2000)
     #expect(finished == 2)
     try expectEqual(clone, blocks)
   }
