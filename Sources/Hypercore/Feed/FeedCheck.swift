@@ -327,8 +327,8 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
     guard page.count >= start + 40, let hash = Hash(page[start..<start + 32]) else { return nil }
     var size: UInt64 = 0
     for byte in page[start + 32..<start + 40] { size = size << 8 | UInt64(byte) }
-    if size == 0 && hash.isZero { return nil }
-    return Node(treeIndex: treeIndex, hash: hash, byteSize: size)
+    let node = Node(treeIndex: treeIndex, hash: hash, byteSize: size)
+    return node.isNone ? nil : node
   }
 
   private func treePage(_ number: UInt64) throws(FeedError) -> [UInt8] {

@@ -50,8 +50,8 @@ final class NodePages<Storage: RandomAccessStorage> {
     let offset = Int(treeIndex % Self.nodesPerPage) * Self.nodeSize
     let hash = Hash(copying: UnsafeRawBufferPointer(start: page.bytes + offset, count: 32))
     let size = UInt64(bigEndian: page.bytes.load(fromByteOffset: offset + 32, as: UInt64.self))
-    if size == 0 && hash.isZero { return nil }
-    return Node(treeIndex: treeIndex, hash: hash, byteSize: size)
+    let node = Node(treeIndex: treeIndex, hash: hash, byteSize: size)
+    return node.isNone ? nil : node
   }
 
   func set(_ node: Node) throws(FeedError) {
