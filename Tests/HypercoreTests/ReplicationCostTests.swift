@@ -170,7 +170,7 @@ import Testing
       let peer = RemoteFeed(connection: ConnectionID(number), channel: 0)
       shared.peers = [peer]
       for page in 0..<100 as Range<UInt64> {
-        try peer.note(Message.Have(start: (UInt64(number) * 100 + page) << 13))
+        try peer.note(Message.Have(start: (UInt64(number) * 100 + page) << 5))
       }
       while let index = shared.nextToRequest(from: peer) {
         peer.requested.insert(index)

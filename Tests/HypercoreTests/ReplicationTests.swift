@@ -202,6 +202,40 @@ struct ReplicationTests {
     #expect(network.nodes[b].fullyHeldBy(key) == 2)
   }
 
+  @Test("what is far behind a gap is asked for once that is closed, also of who has nothing else")
+  func window() throws {
+    var network = Network(seed: 18)
+    let (source, blocks) = try source(&network.random, blocks: 100)
+    let (a, b, c) = (network.add(), network.add(), network.add())
+    let strewn = try copy(source, with: [0, 1, 2, 12, 14, 40, 70, 99])
+    let clone = try Feed(files: FeedFiles<MemoryStorage>.empty(), key: source.key)
+    network.nodes[b].fetchWindow = 10
+    try network.nodes[a].share(strewn, downloads: false)
+    try network.nodes[b].share(clone, downloads: true)
+    let key = source.key
+    try network.connect(a, b, key: key)
+    try network.settle(flush: [b: clone])
+    #expect(clone.heldBlocks == 4 && clone.has(12) && clone.length == 100)
+    // There is nothing to wait for, though it is known that this is not all.
+    #expect(
+      network.nodes[b].isComplete(key) && network.nodes[b].isSynced(0) && !network.nodes[b].isWhole(key))
+    // Who closes the first gap, and has nothing behind it, brings what is behind it from the other.
+    try network.nodes[c].share(try copy(source, with: Array(3...11)), downloads: false)
+    try network.connect(c, b, key: key)
+    try network.settle(flush: [b: clone])
+    #expect(network.nodes[b].tick(now: network.now).isEmpty)
+    try network.settle(flush: [b: clone])
+    #expect(clone.heldBlocks == 14 && clone.has(14) && !clone.has(40))
+    #expect(network.nodes[b].isComplete(key))
+    // With the rest, all comes, also without a second to pass.
+    let d = network.add()
+    try network.nodes[d].share(source, downloads: false)
+    try network.connect(d, b, key: key)
+    try network.settle(flush: [b: clone])
+    try expectEqual(clone, blocks)
+    #expect(network.nodes[b].isWhole(key))
+  }
+
   @Test(
     "a writer that was set back learns how much it has signed, also from who has no such block",
     arguments: [UInt64(0), 3, 5])

@@ -76,6 +76,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
   private var now: UInt64 = 0
   /// Bytes of messages that are not whole yet, of all connections.
   private var partialBytes = 0
+  /// See ``WireLimits/fetchWindow``; of feeds that are shared from now on.
+  var fetchWindow = WireLimits.fetchWindow
 
   /// Whether peers are asked for blocks. While not, what is here is served all the same.
   public var takesBlocks = true {
@@ -111,7 +113,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard feeds.count < WireLimits.channels else {
       throw WireError(.tooLarge, "over \(WireLimits.channels) feeds to share")
     }
-    let shared = SharedFeed(feed, downloads: downloads, mayFail: mayFail)
+    let shared = SharedFeed(feed, downloads: downloads, mayFail: mayFail, fetchWindow: fetchWindow)
     feeds[feed.key] = shared
     byDiscoveryKey[feed.discoveryKey] = shared
     for connection in connections.values {
@@ -572,13 +574,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
     for peer in shared.peers { request(from: peer, shared) }
   }
 
-  /// Asks peers that have nothing to do for blocks that others have not sent yet.
+  /// Asks peers that have nothing to do for blocks that can be asked for since others closed a gap, and for those that others
+  /// have not sent yet.
   private func requestAgain(_ shared: SharedFeed<Storage>) {
     guard takesBlocks, shared.downloads else { return }
-    for remote in shared.peers where remote.probe == nil {
-      guard let connection = connections[remote.connection], !connection.isFull else { continue }
-      probe(remote, shared, connection)
-      guard remote.probe == nil else { continue }
+    for remote in shared.peers {
+      request(from: remote, shared)
+      guard remote.probe == nil, let connection = connections[remote.connection], !connection.isFull else {
+        continue
+      }
       for index in shared.secondRequests(of: remote) { request(index, from: remote, shared, connection) }
     }
   }

@@ -22,14 +22,22 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   var shownLength: UInt64 = 0
   /// Blocks of the feed that are of use: others are neither asked for nor offered.
   var limit = UInt64.max
+  /// See ``WireLimits/fetchWindow``.
+  private let fetchWindow: UInt64
+  /// All blocks before this one are here.
+  private var firstGap: UInt64 = 0
 
   /// Ids of nodes that sent what does not verify: they may have another feed that the same owner signed. The latest is last.
   private var suspects: [[UInt8]] = []
 
-  init(_ feed: Feed<Storage>, downloads: Bool, mayFail: Bool = false) {
+  init(
+    _ feed: Feed<Storage>, downloads: Bool, mayFail: Bool = false,
+    fetchWindow: UInt64 = WireLimits.fetchWindow
+  ) {
     self.feed = feed
     self.downloads = downloads
     self.mayFail = mayFail
+    self.fetchWindow = fetchWindow
   }
 
   /// Most blocks to ask of one peer at a time.
@@ -39,6 +47,15 @@ final class SharedFeed<Storage: RandomAccessStorage> {
 
   /// How many of the blocks that the feed has here are of use.
   var length: UInt64 { min(feed.length, limit) }
+
+  /// Blocks from here on are not asked for now. What comes behind the first gap counts for nothing before that is closed, and an
+  /// owner could have strewn a few blocks over all of a feed: each takes a page of every bitfield, here and at others that are told.
+  private var fetchEnd: UInt64 {
+    if firstGap < feed.length, feed.has(firstGap) {
+      firstGap = feed.firstMissing(in: firstGap..<feed.length) ?? feed.length
+    }
+    return min(limit, firstGap + fetchWindow)
+  }
 
   /// One more than the highest block of use that this side or a peer holds.
   var knownLength: UInt64 {
@@ -51,14 +68,14 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     return feed.heldBlocks >= feed.length || feed.firstMissing(in: 0..<length) == nil
   }
 
-  /// Everything is here that a peer says it has. Where a signature tells of more, one has to have said what it has; what nobody
-  /// has is not waited for.
+  /// Everything is here that a peer says it has and that is asked for now. Where a signature tells of more, one has to have said
+  /// what it has; what nobody has is not waited for.
   var isComplete: Bool {
     for peer in peers where !hasAll(of: peer) { return false }
     return peers.contains { $0.isAnswered } || isWhole
   }
 
-  /// Whether all is here that a peer says it has, and is of use.
+  /// Whether all is here that a peer says it has, and that is asked for now.
   func hasAll(of peer: RemoteFeed) -> Bool {
     var work: UInt64 = 0
     return firstMissing(heldBy: peer, work: &work) == nil
@@ -84,10 +101,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     return work
   }
 
-  /// The first block of use that a peer says it has and that is not here. Where that is, is kept: this is asked with each block
-  /// that comes.
+  /// The first block to be asked for that a peer says it has and that is not here. Where that is, is kept: this is asked with each
+  /// block that comes.
   private func firstMissing(heldBy peer: RemoteFeed, work: inout UInt64) -> UInt64? {
-    let end = min(peer.length, limit)
+    let end = min(peer.length, fetchEnd)
     guard peer.allFetchedBelow < end else { return nil }
     let found = peer.held.first(in: peer.allFetchedBelow..<end, notIn: feed.bits, work: &work)
     peer.allFetchedBelow = found ?? end
@@ -149,7 +166,7 @@ final class SharedFeed<Storage: RandomAccessStorage> {
       // Of those that were asked of several, one may have given it up.
       !reserved.contains($0) && !peer.requested.contains($0)
     }
-    peer.cursor = index.map { $0 + 1 } ?? max(peer.cursor, min(peer.length, limit))
+    peer.cursor = index.map { $0 + 1 } ?? max(peer.cursor, min(peer.length, fetchEnd))
     return index
   }
 
@@ -168,7 +185,7 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   private func firstMissing(
     heldBy peer: RemoteFeed, from start: UInt64, where isWanted: (UInt64) -> Bool
   ) -> UInt64? {
-    let end = min(peer.length, limit)
+    let end = min(peer.length, fetchEnd)
     var index = start
     var work: UInt64 = 0
     while index < end, let missing = peer.held.first(in: index..<end, notIn: feed.bits, work: &work) {
