@@ -385,13 +385,13 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// Carries out changes, one after the other, under one signature; all of them or, where it throws, none.
   ///
-  /// - Parameter ignored: a writer whose newest entries are not taken note of, as if they had not come yet: what a trie that
-  ///   leads astray keeps from being written is written without it.
+  /// - Parameter suspect: a writer whose newest entries are not taken note of, as if they had not come yet, where tries that lead
+  ///   astray keep the changes from being written. Where that is not enough, nor those of any other writer are.
   /// - Returns: the entries' blocks in ``local``.
   /// - Throws: `.notWritable`, `.notAuthorized` or `.behind` where this node cannot write, `.exists` where a key to
   ///   be created is set, `.tooLarge`, `.badEntry`.
   @discardableResult
-  public func batch(_ changes: [Change], ignoring ignored: PublicKey? = nil) throws(HyperdbError) -> Range<
+  public func batch(_ changes: [Change], suspecting suspect: PublicKey? = nil) throws(HyperdbError) -> Range<
     UInt64
   > {
     let own = try writer()
@@ -401,7 +401,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       entries.append(try Self.stored(change))
       if case .create = change { isCreation.append(true) } else { isCreation.append(false) }
     }
-    return try write(entries, as: own, isCreation: isCreation, ignoring: ignored.flatMap { numbers[$0] })
+    return try write(entries, as: own, isCreation: isCreation, suspect: suspect.flatMap { numbers[$0] })
   }
 
   /// This node's own writer, if it may write now.
@@ -439,15 +439,18 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     var isWhole = true
   }
 
-  private func basis(without ignored: Int?) throws(HyperdbError) -> Basis {
-    var basis = Basis(heads: heads, clock: writers.map { $0.visible })
-    if let ignored {
-      basis.heads = try newest(without: ignored)
-      basis.clock[ignored] = basis.heads.reduce(0) {
-        max($0, ignored < $1.clock.count ? $1.clock[ignored] : 0)
-      }
-      basis.isWhole = false
+  private func basis() -> Basis {
+    Basis(heads: heads, clock: writers.map { $0.visible })
+  }
+
+  /// Of a writer only what others knew.
+  private func basis(without ignored: Int) throws(HyperdbError) -> Basis {
+    var basis = basis()
+    basis.heads = try newest(without: ignored)
+    basis.clock[ignored] = basis.heads.reduce(0) {
+      max($0, ignored < $1.clock.count ? $1.clock[ignored] : 0)
     }
+    basis.isWhole = false
     return basis
   }
 
@@ -464,15 +467,21 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
 
   /// What others wrote may be such that nothing can be written on top of it: then it is written beside that.
   private func write(
-    _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool], ignoring ignored: Int? = nil
+    _ entries: [StoredEntry], as own: Writer<Storage>, isCreation: [Bool], suspect: Int? = nil
   ) throws(HyperdbError) -> Range<UInt64> {
-    let ignored = ignored == own.number ? nil : ignored
     do throws(HyperdbError) {
-      return try write(entries, as: own, isCreation: isCreation, over: basis(without: ignored))
+      return try write(entries, as: own, isCreation: isCreation, over: basis())
     } catch {
       guard error.code == .badEntry else { throw error }
-      return try write(entries, as: own, isCreation: isCreation, over: basis(of: own))
     }
+    if let suspect, suspect != own.number {
+      do throws(HyperdbError) {
+        return try write(entries, as: own, isCreation: isCreation, over: basis(without: suspect))
+      } catch {
+        guard error.code == .badEntry else { throw error }
+      }
+    }
+    return try write(entries, as: own, isCreation: isCreation, over: basis(of: own))
   }
 
   private func write(

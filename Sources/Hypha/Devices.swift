@@ -350,13 +350,8 @@ extension Hypha {
     }
     let change = Hyperdb<Storage>.Change.put(
       key: DeviceRecord.revocationKey(of: writer), value: DeviceRecord.encodeRevocation(time: now))
-    do throws(HyperdbError) {
-      do throws(HyperdbError) { try database.batch([change]) } catch {
-        // Its entries must not keep it from being revoked.
-        guard error.code == .badEntry else { throw error }
-        try database.batch([change], ignoring: writer)
-      }
-    } catch {
+    // Its entries must not keep it from being revoked.
+    do throws(HyperdbError) { try database.batch([change], suspecting: writer) } catch {
       throw HyphaError(error)
     }
   }

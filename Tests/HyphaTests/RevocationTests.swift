@@ -94,6 +94,44 @@ struct RevocationTests {
     #expect(try texts(friend) == ["goes on"])
   }
 
+  @Test("by whom nothing can be written on top of its newest entries: what others built on of it stays")
+  func overwhelming() throws {
+    let devices = try TestDevice.make(3)
+    let (origin, friend, thief) = (devices[0], devices[1], devices[2])
+    try post("one", on: thief, 1)
+    try post("two", on: thief, 2)
+    try friend.pull(from: thief)
+    try post("on top", on: friend, 3)
+    // More ways to go on than anybody goes, wherever devices are looked for.
+    let feed = try thief.store.feed(thief.writer)
+    let writers = thief.hypha.database.writerKeys
+    let own = try #require(writers.firstIndex(of: thief.writer))
+    let list = FeedList(seq: feed.length, keys: writers, writers: Array(writers.indices))
+    let sought = KeyPath(Array("devices".utf8)[...], terminated: false)[0]
+    let keys = (0..<100).map { "harm\($0)" }
+    func isSought(_ key: String) -> Bool { KeyPath(Array(key.utf8)[...], terminated: true)[0] == sought }
+    let first = feed.length
+    let harm = [try #require(keys.first(where: isSought)), try #require(keys.first { !isSought($0) })]
+    for (seq, key) in zip(first..., harm) {
+      var entry = StoredEntry(key: Array(key.utf8), value: [1], isDeleted: false)
+      entry.clock = writers.indices.map { $0 == own ? seq + 1 : 0 }
+      entry.inflate = first
+      if seq == first { entry.feeds = writers }
+      let way = Trie.Item(position: 0, value: sought, pointer: Pointer(writer: own, seq: first))
+      if seq > first { entry.trie = Trie(Array(repeating: way, count: 40_000), list).encoded }
+      _ = try feed.append(entry.encoded)
+    }
+    try origin.pull(from: friend)
+    try origin.pull(from: thief)
+    #expect(try origin.hypha.database.visibleLength(of: thief.writer) == first + 2)
+    try origin.hypha.revoke(thief.writer, now: 7)
+    for device in [origin, friend] {
+      try device.pull(from: origin)
+      #expect(try device.hypha.device(named: thief.writer.hex).revocation?.blocks == first)
+      #expect(try texts(device) == ["on top", "two", "one"])
+    }
+  }
+
   @Test("before its revoker had anything of it, though others built on that: who comes later writes on")
   func revokedUnseen() throws {
     let source = try #require(PublicKey(FeedStore.secretKey(1)[32...]))
