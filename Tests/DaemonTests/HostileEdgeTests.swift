@@ -53,6 +53,7 @@ import Testing
       }
     }
     #expect(admitted == 64)
+    #expect(try place.rejected()["tooMany", default: 0] >= 16)
     let phone = try TestNode()
     try await phone.start()
     _ = try phone.client().call(NodeInitialise.self, .init(hyphalink: "dat://\(key.hex)"))
@@ -176,6 +177,31 @@ import Testing
     // Channel 0, type 1; all but the first mean nothing.
     ("handshakes", [0x82, 0x85, 0, 0, 0, 0, 0x04, 0x01, 0x0A, 0x01, 0x00], 40_000),
   ]
+
+  @Test("Who keeps a connection alive and takes nothing of what is sent to it is given up, and told of")
+  func takesNothing() async throws {
+    let place = try await Place()
+    let text = String(repeating: "long ", count: ControlLimits.postBytes / 5)
+    _ = try place.origin.client().call(PostsCreate.self, .init(text: text))
+    try await place.goodPeerSyncs("a long post")
+    let length = try #require(try place.server.client().call(NodeStatus.self, .init()).feeds.first?.length)
+    let peer = try await HostilePeer(port: place.server.port, key: place.key, id: 1)
+    try await peer.fetch()
+    // The long one, and the one after it.
+    let requests = (0..<1000).map { Message.request(Message.Request(index: length - 1 - $0 % 2)) }
+    peer.client.frame(0x82, peer.bytes(requests))
+    // It is looked at once a minute, and twice in vain.
+    var polls = 0
+    while try place.rejected()["stalled"] == nil, polls < 100 {
+      polls += 1
+      peer.keepAlive()
+      try await Task.sleep(for: .seconds(2))
+    }
+    #expect(try place.rejected() == ["stalled": 1])
+    #expect(try place.use().peakKilobytes < 150 << 10)
+    try await place.goodPeerSyncs("one that takes nothing")
+    try await place.stop()
+  }
 
   @Test("Connections by the thousand, floods, who never reads, who never ends a handshake: a good peer syncs")
   func rush() async throws {
