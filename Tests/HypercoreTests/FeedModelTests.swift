@@ -155,6 +155,24 @@ struct FeedModelTests {
     #expect(try again.block(at: index) == Array("next".utf8))
   }
 
+  @Test("a clone that has one block of a long feed opens again", arguments: [16_384, 65_536, 90_000, 98_304])
+  func little(length: Int) throws {
+    let world = try World(seed: 98)
+    try world.writer.append(contentsOf: [[UInt8]](repeating: [7], count: length))
+    for index in [0, 1, length / 2, length - 1].map({ UInt64($0) }) {
+      let files = try FeedFiles<MemoryStorage>.empty()
+      let clone = try Feed(files: files, key: world.writer.key)
+      let proof = try world.writer.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+      try clone.put([7], at: index, proof: proof)
+      try clone.flush(durable: true)
+      for _ in 0..<2 {
+        let again = try Feed(files: files.copied(), key: world.writer.key)
+        #expect(again.length == UInt64(length) && again.heldBlocks == 1)
+        #expect(try again.block(at: index) == [7] && again.recovery == .init())
+      }
+    }
+  }
+
   @Test func refusals() throws {
     let world = try World(seed: 5)
     #expect(throws: FeedError.self) { try world.clone.append([1]) }

@@ -74,8 +74,9 @@ extension Feed {
     try loadBitfield()
     let claimed = bits.length
     try adoptNewest(upTo: claimed)
-    // Also where only tree bits say more: a node is marked as held once the last one below it is.
-    if claimed > length || bits.first(held: true, in: length..<bits.coveredBlocks) != nil {
+    // Also where only tree bits say more: a node is marked as held once the last one below it is. Of a long feed of which there
+    // is little the pages may end before the feed does.
+    if claimed > length || bits.first(held: true, in: length..<max(length, bits.coveredBlocks)) != nil {
       bits.truncate(to: length)
     }
     try mendTreeBits()
