@@ -165,12 +165,12 @@ import Testing
 
   @Test("blocks asked for leave nothing behind once they are given up")
   func reserved() throws {
-    let shared = SharedFeed(try clone(), downloads: true)
+    let shared = SharedFeed(try clone(), downloads: true, fetchWindow: Limits.feedBlocks)
     for number in 0..<100 {
       let peer = RemoteFeed(connection: ConnectionID(number), channel: 0)
       shared.peers = [peer]
       for page in 0..<100 as Range<UInt64> {
-        try peer.note(Message.Have(start: (UInt64(number) * 100 + page) << 5))
+        try peer.note(Message.Have(start: (UInt64(number) * 100 + page) << 13))
       }
       while let index = shared.nextToRequest(from: peer) {
         peer.requested.insert(index)
@@ -180,6 +180,23 @@ import Testing
       shared.release(peer)
     }
     #expect(shared.reserved.isEmpty)
+  }
+
+  @Test(
+    "what nodes fetch of feeds with strewn blocks, as many as there can be, fits what they may tell each other"
+  )
+  func strewn() throws {
+    let budget = PeerBudget()
+    for channel in 0..<WireLimits.channels {
+      let peer = RemoteFeed(connection: 0, channel: channel, budget: budget)
+      let blocks = stride(from: 0, through: WireLimits.fetchWindow, by: 8192)
+      for block in blocks { try peer.note(Message.Have(start: block)) }
+      // And all of it anew, as the answer to a want.
+      var bits = [UInt8](repeating: 0, count: Int(WireLimits.fetchWindow / 8) + 1)
+      for block in blocks { bits[Int(block / 8)] = 128 }
+      try peer.note(Message.Have(start: 0, length: 1 << 20, bitfield: RunLengthBitfield.encode(bits)))
+      #expect(peer.held.count == UInt64(Array(blocks).count))
+    }
   }
 
   @Test("who makes this side ask and reads none of it does not fill memory", .timeLimit(.minutes(5)))

@@ -301,7 +301,7 @@ struct ReplicationHostileTests {
 
   @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(5)))
   func farAway() throws {
-    var victim = try Victim(clone(), downloads: true)
+    var victim = try Victim(clone(), downloads: true, fetchWindow: Limits.feedBlocks)
     let peer = try victim.connect()
     for _ in 0..<2000 {
       peer.session.send(.have(Message.Have(start: Limits.feedBlocks - 1)), on: peer.channel)

@@ -9,8 +9,12 @@ struct Victim {
   private var count: UInt8 = 0
   var now: UInt64 = 1
 
-  init(_ feed: Feed<MemoryStorage>, downloads: Bool, mayFail: Bool = false) throws {
+  init(
+    _ feed: Feed<MemoryStorage>, downloads: Bool, mayFail: Bool = false,
+    fetchWindow: UInt64 = WireLimits.fetchWindow
+  ) throws {
     self.feed = feed
+    node.fetchWindow = fetchWindow
     try node.share(feed, downloads: downloads, mayFail: mayFail)
   }
 

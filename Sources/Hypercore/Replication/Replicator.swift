@@ -567,22 +567,20 @@ public final class Replicator<Storage: RandomAccessStorage> {
       .request(Message.Request(index: index, nodes: shared.feed.digest(of: index))), on: remote.channel)
   }
 
-  /// Asks other peers for what one has given up.
+  /// Asks other peers for what one has given up, and for what a gap kept from being asked for.
   private func requestReleased(_ shared: SharedFeed<Storage>) {
     guard shared.hasReleased else { return }
     shared.hasReleased = false
     for peer in shared.peers { request(from: peer, shared) }
   }
 
-  /// Asks peers that have nothing to do for blocks that can be asked for since others closed a gap, and for those that others
-  /// have not sent yet.
+  /// Asks peers that have nothing to do for blocks that others have not sent yet.
   private func requestAgain(_ shared: SharedFeed<Storage>) {
     guard takesBlocks, shared.downloads else { return }
-    for remote in shared.peers {
-      request(from: remote, shared)
-      guard remote.probe == nil, let connection = connections[remote.connection], !connection.isFull else {
-        continue
-      }
+    for remote in shared.peers where remote.probe == nil {
+      guard let connection = connections[remote.connection], !connection.isFull else { continue }
+      probe(remote, shared, connection)
+      guard remote.probe == nil else { continue }
       for index in shared.secondRequests(of: remote) { request(index, from: remote, shared, connection) }
     }
   }

@@ -37,7 +37,8 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     self.feed = feed
     self.downloads = downloads
     self.mayFail = mayFail
-    self.fetchWindow = fetchWindow
+    // Of its own feed a writer wants all that it has signed, wherever that is.
+    self.fetchWindow = feed.isWritable ? Limits.feedBlocks : fetchWindow
   }
 
   /// Most blocks to ask of one peer at a time.
@@ -52,14 +53,17 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   /// owner could have strewn a few blocks over all of a feed: each takes a page of every bitfield, here and at others that are told.
   private var fetchEnd: UInt64 {
     if firstGap < feed.length, feed.has(firstGap) {
+      let before = firstGap + fetchWindow
       firstGap = feed.firstMissing(in: firstGap..<feed.length) ?? feed.length
+      // Who was asked for all up to there may have more.
+      if peers.contains(where: { $0.cursor >= before && $0.length > before }) { hasReleased = true }
     }
     return min(limit, firstGap + fetchWindow)
   }
 
-  /// One more than the highest block of use that this side or a peer holds.
+  /// One more than the highest block of use that this side holds, or a peer of what is asked for now.
   var knownLength: UInt64 {
-    min(peers.reduce(feed.length) { max($0, $1.length) }, limit)
+    min(max(feed.length, min(peers.reduce(0) { max($0, $1.length) }, fetchEnd)), limit)
   }
 
   /// Every block of use is here that the owner is known to have signed.
@@ -81,10 +85,10 @@ final class SharedFeed<Storage: RandomAccessStorage> {
     return firstMissing(heldBy: peer, work: &work) == nil
   }
 
-  /// Whether a peer has said what it has, and has all that is here and of use.
+  /// Whether a peer has said what it has, and has all that is here, of use, and not far behind a gap: there it asks for none either.
   func isHeld(by peer: RemoteFeed) -> Bool {
     guard !asksForLength || peer.hasShownLength || peer.length == 0 else { return false }
-    return peer.isAnswered && peer.held.firstUnset(in: 0..<length, of: feed.bits) == nil
+    return peer.isAnswered && peer.held.firstUnset(in: 0..<min(length, fetchEnd), of: feed.bits) == nil
   }
 
   /// Takes note that a peer has said anew which of some blocks it has.

@@ -77,9 +77,9 @@ public enum WireLimits {
   /// Blocks asked of one peer and not yet received: at most so many, and about so many bytes.
   static let openRequests = 512
   static let openRequestBytes = 4 << 20
-  /// How far behind the first missing block of a feed others are asked for: 128 pages of its bitfield, 448 KiB at most where they
-  /// are strewn.
-  static let fetchWindow: UInt64 = 1 << 20
+  /// How far behind the first missing block of a feed others are asked for: five pages of a bitfield at most. What nodes have of
+  /// as many feeds as there can be, and tell each other, then stays below ``remoteBitfieldBytes``, however strewn it is.
+  static let fetchWindow: UInt64 = 1 << 15
   /// Bytes that wait to be sent, from which on no more requests are answered.
   public static let outputBytes = 1 << 20
   /// Bytes that wait to be sent, from which on a peer that reads nothing is given up: it is told of new blocks at once, and that
