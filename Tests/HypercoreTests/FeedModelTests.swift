@@ -26,14 +26,21 @@ struct FeedModelTests {
 
     mutating func append() throws {
       let count = Bool.random(using: &random) ? 1 : Int.random(in: 0...70, using: &random)
-      let batch = (0..<count).map { _ in random.bytes(Int.random(in: 0...40, using: &random)) }
+      try append((0..<count).map { _ in random.bytes(Int.random(in: 0...40, using: &random)) })
+    }
+
+    mutating func append(_ batch: [[UInt8]]) throws {
+      let count = batch.count
       let range = try writer.append(contentsOf: batch)
       #expect(range == UInt64(blocks.count)..<UInt64(blocks.count + count))
       blocks.append(contentsOf: batch)
     }
 
     mutating func replicateOne() throws {
-      guard let index = (0..<UInt64(blocks.count)).randomElement(using: &random) else { return }
+      if let index = (0..<UInt64(blocks.count)).randomElement(using: &random) { try replicate(index) }
+    }
+
+    mutating func replicate(_ index: UInt64) throws {
       // A digest of zero says nothing of what the clone has, and is right too.
       let digest = Bool.random(using: &random) ? clone.digest(of: index) : 0
       let hashOnly = UInt8.random(in: 0...9, using: &random) == 0
@@ -153,6 +160,53 @@ struct FeedModelTests {
     #expect(again.length == index + 1)
     #expect(again.recovery == .init())
     #expect(try again.block(at: index) == Array("next".utf8))
+  }
+
+  /// Blocks at the edges of pages, of halves and of all, where what a clone knows of a feed changes.
+  private func edge(of length: Int, _ random: inout SeededRandom) -> UInt64 {
+    let edges = [
+      0, length, 8192 * Int.random(in: 0...length / 8192, using: &random),
+      1 << Int.random(in: 0...16, using: &random),
+    ]
+    let near = (edges.randomElement(using: &random) ?? 0) + Int.random(in: -2...2, using: &random)
+    return UInt64(min(max(near, 0), length - 1))
+  }
+
+  @Test("a long feed, of which a clone has a little here and there", arguments: UInt64(0)..<4)
+  func long(seed: UInt64) throws {
+    var world = try World(seed: seed)
+    for _ in 0..<4 {
+      let count = [1, 30, 8192, 16_384, 40_000, 65_536].randomElement(using: &world.random) ?? 1
+      let more = max(1, count + Int.random(in: -1...1, using: &world.random))
+      try world.append((0..<more).map { [UInt8($0 & 255), 1] })
+      let stale = world.cloneFiles.bitfield.bytes
+      for _ in 0..<Int.random(in: 1...20, using: &world.random) {
+        try world.replicate(edge(of: world.blocks.count, &world.random))
+      }
+      try world.restart()
+      try world.check()
+      #expect(world.clone.recovery == .init())
+      // Found again without the newest bitfield, and with all that leads to it.
+      let files = try world.cloneFiles.copied()
+      try files.bitfield.truncate(to: 0)
+      try stale.withUnsafeBytes { try files.bitfield.write($0, at: 0) }
+      let again = try Feed(files: files, key: world.writer.key)
+      #expect(again.heldBlocks == UInt64(world.held.count))
+      for feed in [world.clone, again] {
+        let check = FeedCheck(feed)
+        try check.run { false }
+        #expect(check.isDone && check.damage.isNone)
+        #expect(check.checkedBlocks == UInt64(world.held.count))
+      }
+      // Others take it from there.
+      let other = try Feed(files: FeedFiles<MemoryStorage>.empty(), key: world.writer.key)
+      for index in world.held.shuffled(using: &world.random) {
+        let proof = try again.proof(
+          of: index, digest: other.digest(of: index), hashOnly: false, remoteTree: SparseBitfield())
+        try other.put(again.block(at: index), at: index, proof: proof)
+      }
+      #expect(other.heldBlocks == UInt64(world.held.count))
+    }
   }
 
   @Test("a clone that has one block of a long feed opens again", arguments: [16_384, 65_536, 90_000, 98_304])

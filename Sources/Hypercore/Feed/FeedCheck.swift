@@ -66,8 +66,11 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
   /// Where the signatures just read end, if there is none among them: a long feed of which there is little has few.
   private var blankEnd: UInt64?
 
+  /// Blocks that were looked at: some can be reached from roots of different lengths.
+  private let looked = SparseBitfield()
+
   /// Blocks that are held and were looked at.
-  public private(set) var checkedBlocks: UInt64 = 0
+  public var checkedBlocks: UInt64 { looked.count }
   /// Tree nodes that were looked at.
   public private(set) var checkedNodes: UInt64 = 0
   /// Signatures that were looked at.
@@ -122,8 +125,7 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
   private func lookAtBlock(_ leaf: Node, _ offset: UInt64) throws(FeedError) {
     try lookAtRoot(leaf)
     let index = leaf.treeIndex / 2
-    guard feed.has(index) else { return }
-    checkedBlocks += 1
+    guard feed.has(index), looked.set(index) else { return }
     if try rebuilt(leaf: leaf.treeIndex, size: leaf.byteSize, offset: offset) != leaf {
       damage.note(block: index)
     }
@@ -175,7 +177,7 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
   private func lookAtUnlinked(below treeIndex: UInt64) throws(FeedError) {
     var index = FlatTree.leftSpan(treeIndex) / 2
     let end = FlatTree.rightSpan(treeIndex) / 2 + 1
-    while let held = feed.firstHeld(in: index..<end) {
+    while let held = looked.firstUnset(in: index..<end, of: feed.bits) {
       var top = 2 * held
       // Not over the node itself, whatever a damaged bitfield says.
       while FlatTree.parent(top) != treeIndex, feed.bits.hasNode(FlatTree.sibling(top)) {
@@ -216,8 +218,8 @@ public final class FeedCheck<Storage: RandomAccessStorage> {
   private func noteBlocks(below treeIndex: UInt64) {
     var index = FlatTree.leftSpan(treeIndex) / 2
     let end = FlatTree.rightSpan(treeIndex) / 2 + 1
-    while let held = feed.firstHeld(in: index..<end) {
-      checkedBlocks += 1
+    while let held = looked.firstUnset(in: index..<end, of: feed.bits) {
+      looked.set(held)
       damage.note(block: held)
       index = held + 1
     }
