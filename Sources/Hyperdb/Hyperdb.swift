@@ -36,6 +36,8 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   var heard: [Entry] = []
   /// Whether writers are to be looked at anew though no feed has grown from outside.
   private var isStale = false
+  /// The disk has no room for the feed of a writer that was named: what is written in knowledge of it does not count yet.
+  public private(set) var lacksRoom = false
   /// Entries of a batch that are not in the feed yet, and the block of the first.
   private var pending: (writer: Int, first: UInt64, nodes: [TrieNode])?
   /// See ``HyperdbLimits/exactBlocks``.
@@ -68,7 +70,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     // A writer goes on with its own numbering of the feeds.
     if own !== first {
       own.look()
-      if let named = try own.newlyNamed() { try name(named.keys, isAuthorized: false) }
+      if let named = try own.newlyNamed() { try nameIfRoom(named.keys, isAuthorized: false) }
     }
     try refresh()
   }
@@ -174,12 +176,14 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   func refresh() throws(HyperdbError) {
     // A closure: in generic code, a key path is made at run time, which took a quarter of each look-up.
     guard isStale || writers.contains(where: { $0.hasGrown }) else { return }
-    isStale = false
+    // Where the disk fails in between, heads and lengths do not belong together.
+    (isStale, lacksRoom) = (true, false)
     try discover()
     try count()
     for writer in writers { writer.visible = writer.complete }
     try cutOff(rule)
     heads = try newest()
+    isStale = lacksRoom
   }
 
   private func add(_ feed: Feed<Storage>, isAuthorized: Bool) -> Writer<Storage> {
@@ -201,6 +205,14 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     }
   }
 
+  /// As above, as far as there is room: what is here goes on being read where there is none, and it is tried again.
+  private func nameIfRoom(_ keys: [PublicKey], isAuthorized: Bool) throws(HyperdbError) {
+    do throws(HyperdbError) { try name(keys, isAuthorized: isAuthorized) } catch {
+      guard error.code == .feed(.storage(.full)) else { throw error }
+      lacksRoom = true
+    }
+  }
+
   /// Finds all writers that an authorised one names, and those that they name.
   private func discover() throws(HyperdbError) {
     for writer in writers { writer.look() }
@@ -212,7 +224,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
         let writer = writers[number]
         number += 1
         guard writer.isAuthorized, let named = try writer.newlyNamed() else { continue }
-        try name(named.keys, isAuthorized: true)
+        try nameIfRoom(named.keys, isAuthorized: true)
         let known = named.keys.filter { numbers[$0] != nil }
         guard known.count == named.keys.count else { continue }
         writer.take(FeedList(seq: named.seq, keys: known, writers: known.compactMap { numbers[$0] }))
@@ -375,7 +387,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
       }
       return nil
     }
-    guard numbers[key] != nil || writers.count < HyperdbLimits.writers else {
+    guard numbers[key] != nil || writers.count < HyperdbLimits.authorizedWriters else {
       throw HyperdbError(.tooLarge, "there are \(writers.count) writers, as many as there can be")
     }
     try name([key], isAuthorized: true)
@@ -608,6 +620,13 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
   /// - Throws: `.feed(.missing)` where it is not held; `.notAuthorized` where the feed's writer is unknown.
   public func entry(_ seq: UInt64, of feed: PublicKey) throws(HyperdbError) -> Entry {
     try entry(node(Pointer(writer: number(of: feed), seq: seq)))
+  }
+
+  /// Whether an entry sets a key below `prefix`. Quick: its trie is not looked at.
+  public func sets(keyBelow prefix: [UInt8], at seq: UInt64, of feed: PublicKey) throws(HyperdbError) -> Bool
+  {
+    let entry = try writers[number(of: feed)].stored(seq)
+    return !entry.isDeleted && entry.key.starts(with: prefix)
   }
 
   /// Whether the writer of an entry knew of none before for the same key.

@@ -57,6 +57,9 @@ public enum HyperdbLimits {
   public static let trieBytes = 512 << 10
   /// Writers of a database.
   public static let writers = 256
+  /// Writers up to which others are let in: two devices may each let one in without knowing of the other's, and a device that waits
+  /// has its own among those that it knows. Who does not know all that an entry names cannot read it.
+  public static let authorizedWriters = 240
   /// Entries that one look-up may go through. The longest path has 4,129 values, and honest tries lead along it once
   /// for each head; one made to mislead could have more ways to the same entries than can ever be walked.
   static let lookupEntries = 32_768

@@ -9,6 +9,7 @@ public final class Hypha<Storage: RandomAccessStorage> {
   public let database: Hyperdb<Storage>
   /// The newest id that this writer gave out, once it was looked up.
   private var lastID: PostID??
+  private var postless: [PublicKey: PostlessRuns] = [:]
 
   /// Opens a hypha; an empty feed that is writable becomes a new one, or a new writer of it.
   ///
@@ -156,9 +157,41 @@ public final class Hypha<Storage: RandomAccessStorage> {
     return lengths
   }
 
-  /// The post that an entry is the first of, as far as its writer knew.
-  func firstPut(at seq: UInt64, of feed: PublicKey) throws(HyphaError) -> PostID? {
-    guard let entry = try entry(seq, feed), !entry.isDeleted, let id = Self.postID(entry) else { return nil }
+  /// Looks back from a block for an entry that is the first of a post, as far as its writer knew.
+  ///
+  /// - Parameter first: the last block to look at.
+  func newestPost(
+    before end: UInt64, downTo first: UInt64 = 1, of feed: PublicKey
+  ) throws(HyphaError) -> (seq: UInt64, id: PostID)? {
+    var (seq, runEnd) = (end, end)
+    while seq > first {
+      if let start = postless[feed]?.start(of: seq - 1) {
+        seq = max(start, first)
+        continue
+      }
+      seq -= 1
+      guard try setsPost(seq, feed) else { continue }
+      notePostless(seq + 1..<runEnd, feed)
+      runEnd = seq
+      if let id = try firstPut(at: seq, of: feed) { return (seq, id) }
+    }
+    if seq < runEnd { notePostless(seq..<runEnd, feed) }
+    return nil
+  }
+
+  private func notePostless(_ run: Range<UInt64>, _ feed: PublicKey) {
+    if run.count >= PostlessRuns.shortest { postless[feed, default: PostlessRuns()].note(run) }
+  }
+
+  private func setsPost(_ seq: UInt64, _ feed: PublicKey) throws(HyphaError) -> Bool {
+    do throws(HyperdbError) { return try database.sets(keyBelow: Self.postPrefix, at: seq, of: feed) } catch {
+      if error.code == .badEntry { return false }
+      throw HyphaError(error)
+    }
+  }
+
+  private func firstPut(at seq: UInt64, of feed: PublicKey) throws(HyphaError) -> PostID? {
+    guard let entry = try entry(seq, feed), let id = Self.postID(entry) else { return nil }
     do throws(HyperdbError) { return try database.isFirst(entry) ? id : nil } catch {
       if error.code == .badEntry { return nil }
       throw HyphaError(error)
@@ -174,8 +207,10 @@ public final class Hypha<Storage: RandomAccessStorage> {
     }
   }
 
+  private static var postPrefix: [UInt8] { Array(Post.prefix.utf8) }
+
   private static func postID(_ entry: Entry) -> PostID? {
-    let prefix = Array(Post.prefix.utf8)
+    let prefix = postPrefix
     guard entry.key.starts(with: prefix) else { return nil }
     return PostID(String(decoding: entry.key.dropFirst(prefix.count), as: UTF8.self))
   }
@@ -186,15 +221,10 @@ public final class Hypha<Storage: RandomAccessStorage> {
 
   private func newestOwnID() throws(HyphaError) -> PostID? {
     if let lastID { return lastID }
-    var newest: PostID?
-    if let local = database.local {
-      var seq = local.length
-      while seq > 1, newest == nil {
-        seq -= 1
-        newest = try firstPut(at: seq, of: local.key)
-      }
+    let newest = try database.local.flatMap { (local) throws(HyphaError) in
+      try newestPost(before: local.length, of: local.key)
     }
-    lastID = .some(newest)
-    return newest
+    lastID = .some(newest?.id)
+    return newest?.id
   }
 }

@@ -56,14 +56,9 @@ struct PostWalk<Storage: RandomAccessStorage> {
   }
 
   private func advance(_ cursor: inout Cursor) throws(HyphaError) {
-    while cursor.end > 1 {
-      cursor.end -= 1
-      if let id = try hypha.firstPut(at: cursor.end, of: cursor.feed) {
-        cursor.found = id
-        return
-      }
-    }
-    cursor.found = nil
+    let newest = try hypha.newestPost(before: cursor.end, of: cursor.feed)
+    cursor.end = newest?.seq ?? 1
+    cursor.found = newest?.id
   }
 
   /// The block behind the newest post with an id below `bound`, found by bisection.
@@ -71,13 +66,8 @@ struct PostWalk<Storage: RandomAccessStorage> {
     var (low, high) = (UInt64(1), cursor.end)
     while low < high {
       let middle = low + (high - low) / 2
-      var probe = middle
-      var id: PostID?
-      while id == nil, probe >= low {
-        id = try hypha.firstPut(at: probe, of: cursor.feed)
-        if id == nil { probe -= 1 }
-      }
-      if let id, id >= bound { high = probe } else { low = middle + 1 }
+      let newest = try hypha.newestPost(before: middle + 1, downTo: low, of: cursor.feed)
+      if let newest, newest.id >= bound { high = newest.seq } else { low = middle + 1 }
     }
     return high
   }

@@ -6,6 +6,9 @@ public enum ControlLimits {
   public static let postBytes = 64 << 10
   /// Most posts that one `posts.list` returns.
   public static let postsPerList = 1000
+  /// Addresses of nodes that hold all of a feed, for each feed, in one `node.status`: with all of them, those of many connections and
+  /// feeds would not fit a line.
+  public static let holdersPerFeed = 16
   /// What one `posts.list` returns when `limit` is not given.
   public static let defaultPostsPerList = 20
   /// `posts.list` stops before its texts exceed this many bytes, so that the answer fits into a line:

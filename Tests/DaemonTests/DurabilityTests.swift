@@ -69,6 +69,87 @@ struct DurabilityTests {
       #"{"jsonrpc":"2.0","id":\#(id),"method":"posts.create","params":{"text":"\#(text)"}}"#)
   }
 
+  // MARK: - A disk without room
+
+  @Test("A node whose record there is no room for is nobody's, says so, and becomes one's once there is room")
+  func noRoomForTheRecord() async throws {
+    let node = try TestNode()
+    let disk = try await TestDisk(of: node)
+    try await node.start()
+    let code = try node.client().call(SetupCodeShow.self, .init()).code
+    try disk.fill("node.json")
+    #expect(throws: (any Error).self) { try initialise(node) }
+    try await eventually("\(node.log)") {
+      try node.client().call(NodeStatus.self, .init()).role == .uninitialised ? true : nil
+    }
+    #expect(throws: (any Error).self) { try post(node, "lost") }
+    #expect(try node.client().call(SetupCodeShow.self, .init()).code == code)
+    disk.empty()
+    // It is not tried again for a while.
+    try await eventually(within: 60, "\(node.log)") { (try? initialise(node)) != nil ? true : nil }
+    try post(node, "kept")
+    try await node.kill()
+    try await node.start()
+    #expect(try texts(node) == ["kept"])
+    try await node.stop()
+  }
+
+  @Test("A node that has no room for the feed of a device that was let in goes on with what it has, and takes it up later")
+  func noRoomForAFeed() async throws {
+    let laptop = try await HyphactlTests.origin()
+    let server = try TestNode()
+    let disk = try await TestDisk(of: server)
+    try await server.start()
+    try claim(server, by: laptop)
+    try post(laptop, "before")
+    try await eventually { try texts(server) == ["before"] ? true : nil }
+    let pid = server.daemon?.pid
+    try disk.fill("hypha/peers/")
+    #expect(try await laptop.ctl("authorize", String(repeating: "ab", count: 32)).status == 0)
+    try await eventually("\(server.log)") {
+      try server.client().call(NodeStatus.self, .init()).storage?.state == .low ? true : nil
+    }
+    #expect(try texts(server) == ["before"])
+    // It starts so, too.
+    try await server.kill()
+    try await server.start()
+    #expect(try texts(server) == ["before"])
+    try post(laptop, "after")
+    disk.empty()
+    try await eventually(within: 90, "\(server.log)") { try texts(server) == ["before", "after"] ? true : nil }
+    #expect(try server.client().call(NodeStatus.self, .init()).feeds.count == 2)
+    #expect(pid != server.daemon?.pid && server.daemon?.poll() == nil)
+    try await server.stop()
+    try await laptop.stop()
+  }
+
+  @Test("A device that is killed once it has signed in comes back connected")
+  func killedWhileSigningIn() async throws {
+    let laptop = try await HyphactlTests.origin()
+    let server = try await HyphactlTests.fresh()
+    try claim(server, by: laptop)
+    try await eventually { try isSynced(laptop) ? true : nil }
+    let phone = try TestNode()
+    let disk = try await TestDisk(of: phone)
+    try disk.kill(after: 1, "r", "node.json.new")
+    try await phone.start()
+    let signedIn = try await phone.ctl(
+      "sign-in", server.url, "--domain", "example.org", "--name", "phone", "--passphrase-file", "-",
+      input: HyphactlTests.passphrase)
+    #expect(signedIn.status != 0)
+    _ = try await phone.daemon?.end()
+    disk.killNoMore()
+    try await phone.start()
+    let client = try phone.client()
+    #expect(try client.call(NodeStatus.self, .init()).role == .reader)
+    try await eventually("\(phone.log)") {
+      try client.call(ConnectionsList.self, Nothing()).connections.first?.state == .connected ? true : nil
+    }
+    try await phone.stop()
+    try await server.stop()
+    try await laptop.stop()
+  }
+
   // MARK: - A disk that waits
 
   @Test(

@@ -98,9 +98,10 @@ struct TestDisk {
 
     /// As the kernel does it to a file system with errors: also for files that are open.
     static int isRefused(const char *path) {
-      if (!path || !has("readonly")) return 0;
-      errno = EROFS;
-      return 1;
+      char wanted[256];
+      if (!path) return 0;
+      errno = has("readonly") ? EROFS : *text("full", wanted) && strstr(path, wanted) ? ENOSPC : 0;
+      return errno != 0;
     }
 
     int open(const char *path, int flags, ...) {
@@ -257,6 +258,15 @@ struct TestDisk {
 
   func becomeWritable() {
     unlink("\(folder.path)/readonly")
+  }
+
+  /// Has there be no room for files and folders with this in their path.
+  func fill(_ part: String) throws {
+    try set("full", part)
+  }
+
+  func empty() {
+    unlink("\(folder.path)/full")
   }
 
   /// Has reads and writes do less than they were asked, now and then, or be interrupted.

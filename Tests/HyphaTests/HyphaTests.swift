@@ -52,6 +52,54 @@ struct PostTests {
     #expect(try hypha.postChange(at: 0, of: source.key) == nil)
   }
 
+  @Test("found among any number of entries that are none, also as more come, and looked for where there are none")
+  func amongOthers() throws {
+    var random = SeededRandom(2)
+    let hypha = try hypha()
+    var model: [Post] = []
+    #expect(try hypha.posts(limit: 10).posts.isEmpty)
+    for round in 0..<12 {
+      let others = [0, 1, 255, 256, 257, 700].randomElement(using: &random) ?? 0
+      try hypha.database.batch((0..<others).map { .put(key: "other/\($0 % 9)", value: [UInt8($0 & 255)]) })
+      if round % 3 > 0 { #expect(try hypha.posts(limit: 1000).posts == model) }
+      let now = 1_700_000_000_000 + Int64(round) * 1000
+      model.insert(try hypha.post("post \(round)", device: "laptop", now: now, random: random.bytes(10)), at: 0)
+      if round % 4 == 3 { try hypha.delete(model.remove(at: 2).id) }
+      #expect(try hypha.posts(limit: 1000).posts == model)
+      for post in model {
+        let older = Array(model.drop { $0.id >= post.id })
+        #expect(try hypha.posts(limit: 1000, before: post.id).posts == older)
+      }
+    }
+  }
+
+  @Test("runs of blocks without posts are known as far as they were told of")
+  func postlessRuns() {
+    var random = SeededRandom(3)
+    for _ in 0..<100 {
+      var runs = PostlessRuns()
+      var known: Set<UInt64> = []
+      for _ in 0..<12 {
+        let start = UInt64.random(in: 1...6000, using: &random)
+        let run = start..<start + UInt64.random(in: 0...900, using: &random)
+        runs.note(run)
+        if run.count >= PostlessRuns.shortest { known.formUnion(run) }
+      }
+      for index in 1...UInt64(7000) {
+        var start: UInt64?
+        if known.contains(index) {
+          var first = index
+          while known.contains(first - 1) { first -= 1 }
+          start = first
+        }
+        if runs.start(of: index) != start {
+          Issue.record("block \(index)")
+          return
+        }
+      }
+    }
+  }
+
   @Test("a device whose ids are in no order neither makes paging endless nor hides what others wrote")
   func noOrder() throws {
     let devices = try TestDevice.make(2)

@@ -7,7 +7,7 @@ extension Node {
   /// Connects to all that are configured or kept.
   func connectKept() async {
     guard record != nil, let outgoing else { return }
-    for url in settings.connections.urls { await outgoing.add(url) }
+    for url in configuredConnections { await outgoing.add(url) }
     for text in keptConnections() {
       do throws(ReplicationURL.ParseError) {
         await outgoing.add(try ReplicationURL(text))
@@ -15,6 +15,11 @@ extension Node {
         logger.warning("A kept connection is no URL", metadata: ["reason": "\(error)"])
       }
     }
+  }
+
+  /// Those of the configuration, but for those that were ended since the daemon started.
+  var configuredConnections: [ReplicationURL] {
+    settings.connections.urls.filter { !endedConnections.contains($0) }
   }
 
   public func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo {
@@ -33,6 +38,7 @@ extension Node {
     } else {
       await outgoing.add(url)
     }
+    endedConnections.remove(url)
     try keepConnection(url)
     return await outgoing.statuses.first { $0.url == url.description }
       ?? ConnectionInfo(url: url.description, state: .connecting)
@@ -45,6 +51,7 @@ extension Node {
     guard let outgoing, await outgoing.remove(url) else {
       throw ControlError(.notFound, "This node keeps no connection to \(url).", field: "url")
     }
+    endedConnections.insert(url)
     try keepConnections(keptConnections().filter { $0 != url.description })
     return ConnectionsRemove.Result(url: url.description)
   }
@@ -73,14 +80,14 @@ extension Node {
     try keepConnections(keptConnections().filter { $0 != url.description } + [url.description])
   }
 
-  private func keptConnections() -> [String] {
+  func keptConnections() -> [String] {
     do throws(NodeError) { return try files.readConnections() } catch {
       logger.warning("The kept connections cannot be read", metadata: ["reason": "\(error)"])
       return []
     }
   }
 
-  private func keepConnections(_ urls: [String]) throws(ControlError) {
+  func keepConnections(_ urls: [String]) throws(ControlError) {
     do throws(NodeError) { try files.writeConnections(urls) } catch { throw Self.controlError(error) }
   }
 }

@@ -88,7 +88,7 @@ extension Node: ControlService {
       return FeedInfo(
         key: feed.key.hex, writable: feed.isWritable, length: feed.length, byteLength: feed.byteLength,
         heldBlocks: feed.heldBlocks, fullyHeldBy: holders.count,
-        fullyHeldAt: holders.compactMap { peerInfo($0)?.address }.sorted(),
+        fullyHeldAt: holders.prefix(ControlLimits.holdersPerFeed).compactMap { address(of: $0) }.sorted(),
         forkedAt: hypha?.frozen(feed.key))
     }
     var role = record?.role ?? .uninitialised
@@ -123,6 +123,7 @@ extension Node: ControlService {
         "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."
       )
     }
+    try checkRoom()
     let name = try checkedDeviceName(params.deviceName)
     let record: NodeRecord
     switch (params.passphrase, params.hyphalink) {
@@ -134,15 +135,21 @@ extension Node: ControlService {
         field: "passphrase")
     }
     try become(record)
+    await connectKept()
     return NodeInitialise.Result(
       hyphalink: record.hyphalink, role: record.role, writer: hypha?.database.local?.key.hex)
   }
 
   /// Opens what this node is from now on, and then says so on disk.
   func become(_ record: NodeRecord) throws(ControlError) {
+    let before = self.record
     do throws(NodeError) {
       try openHypha(record)
-      try files.write(record)
+      do throws(NodeError) { try files.write(record) } catch {
+        // The next start would go by what the disk says.
+        self.record = before
+        throw error
+      }
       try files.removeSetupCode()
     } catch {
       fail(error)

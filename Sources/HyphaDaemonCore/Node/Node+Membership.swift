@@ -119,30 +119,36 @@ extension Node {
   }
 
   public func approveRequest(_ params: RequestsApprove.Params) async throws(ControlError) -> RequestInfo {
-    let (id, membership, name) = try answering(params.id)
+    let (id, name) = try answering(params.id)
     return try await commit { (hypha) throws(HyphaError) in
       try hypha.nameOrigin(name)
       return RequestInfo(
-        try membership.approve(id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
+        try self.currentMembership.approve(id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
     }
   }
 
   public func denyRequest(_ params: RequestsDeny.Params) async throws(ControlError) -> RequestInfo {
-    let (id, membership, name) = try answering(params.id)
+    let (id, name) = try answering(params.id)
     return try await commit { (_) throws(HyphaError) in
       RequestInfo(
-        try membership.deny(id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
+        try self.currentMembership.deny(id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
     }
   }
 
-  private func answering(
-    _ id: String
-  ) throws(ControlError) -> (RequestID, Membership<FileStorage>, String) {
-    guard let membership, let name = record?.deviceName else { throw Self.notInitialised }
+  /// As it is when a change is carried out: the hypha may have been opened anew since it was asked for.
+  private var currentMembership: Membership<FileStorage> {
+    get throws(HyphaError) {
+      guard let membership else { throw HyphaError(.readOnly, "the hypha is not open") }
+      return membership
+    }
+  }
+
+  private func answering(_ id: String) throws(ControlError) -> (RequestID, String) {
+    guard membership != nil, let name = record?.deviceName else { throw Self.notInitialised }
     guard let id = RequestID(hex: id) else {
       throw ControlError(.invalidParams, "a request's id is 32 hexadecimal digits", field: "id")
     }
-    return (id, membership, name)
+    return (id, name)
   }
 }
 

@@ -17,6 +17,7 @@ extension Node {
   func lookAtRoom() {
     arrivedBytes = 0
     let before = room.state
+    if hypha?.database.lacksRoom == true { room.refuse(now: monotonic) }
     room.update(
       freeBytes: StorageRoom.freeBytes(at: files.folder.path),
       replicatedBytes: settings.storage.quotaBytes > 0 ? replicatedBytes() : nil,
@@ -57,6 +58,8 @@ extension Node {
     closeHypha(CloseReason(.goingAway, "This node's disk is full."))
     if let record {
       do throws(NodeError) { try openHypha(record) } catch { return stopForGood(error) }
+    } else {
+      beNobodys()
     }
     isReopening = false
     lookAtRoom()

@@ -6,9 +6,8 @@ public import HyphaControlAPI
 extension Node {
   public func signIn(_ params: NodeSignIn.Params) async throws(ControlError) -> NodeSignIn.Result {
     try checkMaySignIn(nil)
-    guard let lookup, let outgoing else {
-      throw ControlError(.stopping, "The daemon is starting or stopping.")
-    }
+    try checkRoom()
+    guard let lookup else { throw ControlError(.stopping, "The daemon is starting or stopping.") }
     let name = try checkedDeviceName(params.deviceName)
     let address: HyphaAddress
     let key: PublicKey
@@ -36,11 +35,9 @@ extension Node {
     let record = NodeRecord(
       role: .reader, key: key.hex, domain: domain, deviceName: name,
       writer: writer.publicKey.hex)
-    if hypha != nil { closeHypha(CloseReason(.goingAway, "This node signs in.")) }
-    try become(record)
+    try becomeDevice(record, at: address.url)
     let request = try makeRequest(params.lifetimeSeconds)
-    await outgoing.add(address.url)
-    try keepConnection(address.url)
+    await connectKept()
     return NodeSignIn.Result(hyphalink: record.hyphalink, writer: writer.publicKey.hex, request: request)
   }
 
@@ -48,7 +45,7 @@ extension Node {
   private func signInAsOrigin(
     _ params: NodeSignIn.Params, _ key: PublicKey, _ address: HyphaAddress, domain: String, name: String
   ) async throws(ControlError) -> NodeSignIn.Result {
-    guard record == nil, let outgoing else {
+    guard record == nil else {
       throw ControlError(
         .alreadyInitialised, "This node keeps the hypha already: be its origin again on a node that is new.")
     }
@@ -56,10 +53,20 @@ extension Node {
     do throws(NodeError) { try files.writeSecrets(keys) } catch { throw Self.controlError(error) }
     var record = NodeRecord(role: .origin, key: key.hex, domain: domain, deviceName: name)
     record.catchesUp = true
-    try become(record)
-    await outgoing.add(address.url)
-    try keepConnection(address.url)
+    try becomeDevice(record, at: address.url)
+    await connectKept()
     return NodeSignIn.Result(hyphalink: record.hyphalink, writer: key.hex)
+  }
+
+  /// Keeps the connection first: a device that has signed in and is connected to nobody can do neither anything nor that again.
+  private func becomeDevice(_ record: NodeRecord, at url: ReplicationURL) throws(ControlError) {
+    let kept = keptConnections()
+    try keepConnection(url)
+    if hypha != nil { closeHypha(CloseReason(.goingAway, "This node signs in.")) }
+    do throws(ControlError) { try become(record) } catch {
+      try? keepConnections(kept)
+      throw error
+    }
   }
 
   /// Notes that all that this node wrote before is here again. Of its own feed nothing may be missing that it is known to have
@@ -81,9 +88,9 @@ extension Node {
   /// others lack. What strangers say that they have is waited for only where there is no such node.
   private var isInSyncWithAllKept: Bool {
     get throws(NodeError) {
-      let kept =
-        try files.readConnections()
-        + settings.connections.urls.map { ReplicationURL($0, target: .hypha).description }
+      let kept = Set(
+        try (files.readConnections().compactMap { try? ReplicationURL($0) } + configuredConnections)
+          .map { ReplicationURL($0, target: .hypha).description })
       guard !kept.isEmpty else { return isSynced }
       var inSync: Set<String> = []
       for (id, attached) in connections where replicator.isSynced(id) {

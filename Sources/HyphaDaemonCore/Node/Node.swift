@@ -65,6 +65,8 @@ public actor Node {
   var connections: [ConnectionID: Attached] = [:]
   private var nextConnection: ConnectionID = 1
   var outgoing: OutgoingConnections?
+  /// Of the configuration's connections, those that somebody ended.
+  var endedConnections: Set<ReplicationURL> = []
   var connector: ReplicationConnector?
   var lookup: WellKnownLookup?
   /// Where the web side is served.
@@ -146,12 +148,22 @@ public actor Node {
       try files.removeStaging()
       try openHypha(try resync(record))
     } else {
-      try files.removeUnfinished()
-      claim.code = try files.setupCode()
+      try waitForOwner()
     }
     ticking = loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] _ in
       self?.assumeIsolated { $0.tick() }
     }
+  }
+
+  /// Clears away what is left of an attempt to become something. The setup code is as valid as before.
+  private func waitForOwner() throws(NodeError) {
+    try files.removeUnfinished()
+    claim.code = try files.setupCode()
+  }
+
+  /// Is again what it was before it was to become something, for which there was no room.
+  func beNobodys() {
+    do throws(NodeError) { try waitForOwner() } catch { stopForGood(error) }
   }
 
   /// From here on the node is ready, if it is initialised.
@@ -270,7 +282,7 @@ public actor Node {
         let folder: FeedFiles<FileStorage>
         do throws(NodeError) { folder = try files.feedFiles(NodeFiles.peer(Crypto.discoveryKey(key))) } catch
         {
-          throw HyperdbError(.unopened, error.context)
+          throw HyperdbError(error.code == .full ? .feed(.storage(.full)) : .unopened, error.context)
         }
         do throws(FeedError) {
           let feed = try Feed(files: folder, key: key)
@@ -637,7 +649,7 @@ public actor Node {
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()
-    if isMembershipDue || record?.catchesUp == true { scheduleFlush() }
+    if isMembershipDue || record?.catchesUp == true || hypha?.database.lacksRoom == true { scheduleFlush() }
     pump()
   }
 
@@ -646,11 +658,19 @@ public actor Node {
     let transport = attached.transport
     let counts = transport.counts
     return PeerInfo(
-      id: String(id),
-      address: transport.url.map { "\(ReplicationURL($0, target: .hypha))" } ?? transport.remoteAddress,
+      id: String(id), address: Self.address(of: transport),
       direction: transport.direction == .incoming ? .incoming : .outgoing, transport: transport.kind.rawValue,
       connected: attached.since, bytesReceived: counts.received, bytesSent: counts.sent,
       synced: replicator.isSynced(id))
+  }
+
+  /// Where a connection goes to, or comes from.
+  func address(of id: ConnectionID) -> String? {
+    connections[id].map { Self.address(of: $0.transport) }
+  }
+
+  private static func address(of transport: ReplicationTransport) -> String {
+    transport.url.map { "\(ReplicationURL($0, target: .hypha))" } ?? transport.remoteAddress
   }
 
   // MARK: - Becoming an always-on node by sign-up
@@ -677,6 +697,7 @@ public actor Node {
     self.record = record
     logger.notice("Initialised: this node now keeps a hypha", metadata: ["hyphalink": "\(record.hyphalink)"])
     recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
+    Task { await connectKept() }
   }
 
   /// The connection that offered a hypha ended before a block of it came.

@@ -105,6 +105,7 @@ struct NodeFiles {
     }
     try removeSecrets()
     try removeMembership()
+    try remove(Self.connections)
   }
 
   /// Moves this node's own feed to those of other writers: for a device that signs out, or in anew, and from then on
