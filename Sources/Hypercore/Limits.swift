@@ -7,9 +7,12 @@ public enum Limits {
   public static let feedBytes: UInt64 = 1 << 41
   /// Bytes in one block: what fits a wire message of 8 MiB together with its proof.
   public static let blockBytes = (8 << 20) - (64 << 10)
-  /// Signatures tried, newest first, when looking for the one that a feed's length can be taken from.
-  static let signatureSearch: UInt64 = 4096
-  /// Blocks looked at, after an unclean stop, for ones that are on disk but not in the bitfield.
+  /// Signatures tried, newest first, when looking for the one that a feed's length can be taken from, and places of such looked at.
+  static let signatureSearch = 4096
+  static let signatureScan: UInt64 = 1 << 22
+  /// Older signatures tried for blocks that only these prove.
+  static let olderSignatures = 1 << 16
+  /// Blocks behind the first gap looked at, after an unclean stop, for ones that are on disk but not in the bitfield.
   static let recoveryScan: UInt64 = 1 << 20
   /// Blocks on disk, after an unclean stop, in a row without a signature, of which a clone remembers what they prove.
   static let recoveryBatch = 1 << 18

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import Hypercore
 import HyphaControlAPI
 import Testing
 
@@ -193,6 +194,74 @@ struct BackupTests {
     try await server.start()
     try await eventually(within: 60) { try status(restored).canPost ? true : nil }
     #expect(try texts(restored) == ["two", "one"])
+  }
+
+  @Test("A restored writer does not wait for a connection of its settings that was ended")
+  func endedConnection() async throws {
+    let (origin, server) = try await pair()
+    try post("one", on: origin)
+    expectDone(try await origin.ctl("backup", file("backup")))
+    try await origin.kill()
+    let nowhere = "ws://127.0.0.1:9"
+    let restored = try TestNode(settings: "[connections]\nurls = [\"\(server.url)\", \"\(nowhere)\"]")
+    try await restored.start()
+    expectDone(try await restored.ctl("restore", file("backup")))
+    try await eventually("the server does not connect") {
+      try restored.client().call(PeersList.self, .init()).peers.contains(where: \.synced) ? true : nil
+    }
+    try await Task.sleep(for: .seconds(2))
+    #expect(try refusal { try post("two", on: restored) } == .behind)
+    expectDone(try await restored.ctl("disconnect", nowhere))
+    try await eventually { try status(restored).canPost ? true : nil }
+    try post("two", on: restored)
+    #expect(try texts(restored) == ["two", "one"])
+  }
+
+  @Test("A backup that is made while blocks come from other nodes is one of all that came by then, or more")
+  func whileFetching() async throws {
+    let feed = try Feed(
+      files: FeedFiles { (_) throws(StorageError) in MemoryStorage() }, keyPair: KeyPair())
+    let blocks = [[10, 7] + Array("hyperdb".utf8)] + (0..<60).map { [UInt8](repeating: $0, count: 3000) }
+    try feed.append(contentsOf: blocks)
+    let node = try await fresh()
+    _ = try node.client().call(NodeInitialise.self, .init(hyphalink: "dat://\(feed.key.hex)"))
+    let peer = try await HostilePeer(port: node.port, key: feed.key, id: 1)
+    peer.say(.have(Message.Have(start: 0, length: feed.length)))
+    var asked: [Message.Request] = []
+    while asked.count < blocks.count {
+      for case .request(let request) in try await peer.listen() { asked.append(request) }
+    }
+    func send(_ requests: some Sequence<Message.Request>) throws {
+      for request in requests {
+        let proof = try feed.proof(
+          of: request.index, digest: request.nodes ?? 0, hashOnly: false, remoteTree: SparseBitfield())
+        peer.say(
+          .data(Message.Data(index: request.index, value: try feed.block(at: request.index), proof: proof)))
+      }
+    }
+    func untilHeld(_ count: Int) async throws {
+      try await eventually("\(node.log)") {
+        try status(node).feeds.first?.heldBlocks == UInt64(count) ? true : nil
+      }
+    }
+    try send(asked.prefix(20))
+    try await untilHeld(20)
+    let client = try node.client()
+    let begun = try client.call(BackupBegin.self, .init())
+    try send(asked.dropFirst(20))
+    try await untilHeld(blocks.count)
+    var backup: [UInt8] = []
+    var isLast = false
+    while !isLast {
+      let piece = try client.call(BackupRead.self, .init(id: begun.id))
+      backup += [UInt8](try #require(Data(base64Encoded: piece.base64)))
+      isLast = piece.last
+    }
+    _ = try folder.write("backup", backup)
+    let restored = try await fresh()
+    expectDone(try await restored.ctl("restore", file("backup")))
+    #expect(try #require(status(restored).feeds.first).heldBlocks >= 20)
+    #expect(try await restored.ctl("verify").status == 0)
   }
 
   @Test("With a new writer, the others let it in, and the old feed stays readable")

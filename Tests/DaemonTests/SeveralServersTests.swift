@@ -23,12 +23,9 @@ import Testing
     let node = try TestNode(settings: "[connections]\nurls = [\(urls)]", host: host, port: port)
     try await node.start()
     _ = try node.client().call(NodeInitialise.self, .init(hyphalink: hyphalink))
-    // The settings' connections are for a node that has a hypha.
-    for other in others {
-      if try node.client().call(ConnectionsList.self, Nothing()).connections.isEmpty {
-        _ = try node.client().call(ConnectionsAdd.self, .init(url: other.url))
-      }
-    }
+    #expect(
+      try node.client().call(ConnectionsList.self, Nothing()).connections.map(\.url)
+        == others.map(\.url).sorted())
     return node
   }
 

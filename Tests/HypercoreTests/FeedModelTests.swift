@@ -1,6 +1,7 @@
-import Hypercore
 import TestSupport
 import Testing
+
+@testable import Hypercore
 
 @Suite("A feed against a plain list of blocks")
 struct FeedModelTests {
@@ -186,12 +187,23 @@ struct FeedModelTests {
       try world.restart()
       try world.check()
       #expect(world.clone.recovery == .init())
-      // Found again without the newest bitfield, and with all that leads to it.
+      // Found again where only some pages of the newest bitfield were written, with all that leads to it.
       let files = try world.cloneFiles.copied()
-      try files.bitfield.truncate(to: 0)
-      try stale.withUnsafeBytes { try files.bitfield.write($0, at: 0) }
+      let newest = files.bitfield.bytes
+      try files.bitfield.truncate(to: 32)
+      let old = Bool.random(using: &world.random) ? stale : Array(stale.prefix(32))
+      for start in stride(from: 32, to: newest.count, by: FeedBitfield.pageSize) {
+        let end = start + FeedBitfield.pageSize
+        let before =
+          end <= old.count ? Array(old[start..<end]) : [UInt8](repeating: 0, count: FeedBitfield.pageSize)
+        let page = Bool.random(using: &world.random) ? Array(newest[start..<end]) : before
+        try page.withUnsafeBytes { try files.bitfield.write($0, at: UInt64(start)) }
+      }
       let again = try Feed(files: files, key: world.writer.key)
-      #expect(again.heldBlocks == UInt64(world.held.count))
+      #expect(
+        again.heldBlocks == UInt64(world.held.count),
+        "\(world.blocks.count), \(again.length), clone \(world.clone.length), held \(world.held.sorted()), again \(world.held.filter { again.has($0) }.sorted())"
+      )
       for feed in [world.clone, again] {
         let check = FeedCheck(feed)
         try check.run { false }
@@ -206,6 +218,51 @@ struct FeedModelTests {
         try other.put(again.block(at: index), at: index, proof: proof)
       }
       #expect(other.heldBlocks == UInt64(world.held.count))
+    }
+  }
+
+  @Test(
+    "a writer that fetches what it wrote before opens again, whichever pages of the bitfield were written",
+    arguments: [(0, 20_000), (30_000, 40_000), (9000, 17_000)])
+  func fetching(lengths: (held: Int, all: Int)) throws {
+    let seed = [UInt8](repeating: 9, count: 32)
+    func pair() -> KeyPair { seed.span.bytes.withUnsafeBytes { KeyPair(seed: $0) } }
+    let source = try Feed(files: FeedFiles<MemoryStorage>.empty(), keyPair: pair())
+    let files = try FeedFiles<MemoryStorage>.empty()
+    let writer = try Feed(files: files, keyPair: pair())
+    if lengths.held > 0 {
+      let blocks = [[UInt8]](repeating: [5], count: lengths.held)
+      try source.append(contentsOf: blocks)
+      try writer.append(contentsOf: blocks)
+      try writer.flush(durable: true)
+    }
+    try source.append(contentsOf: [[UInt8]](repeating: [6], count: lengths.all - lengths.held))
+    let before = files.bitfield.bytes
+    for index in [UInt64(lengths.held), UInt64(lengths.all) - 1] {
+      let proof = try source.proof(of: index, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+      try writer.put([6], at: index, proof: proof)
+    }
+    try writer.flush(durable: true)
+    let after = files.bitfield.bytes
+    let pages = (after.count - 32) / FeedBitfield.pageSize
+    for written in 0..<1 << pages {
+      let torn = try files.copied()
+      try torn.bitfield.truncate(to: 32)
+      for page in 0..<pages {
+        let start = 32 + page * FeedBitfield.pageSize
+        let end = start + FeedBitfield.pageSize
+        let old =
+          end <= before.count
+          ? Array(before[start..<end]) : [UInt8](repeating: 0, count: FeedBitfield.pageSize)
+        try (written >> page & 1 == 1 ? Array(after[start..<end]) : old).withUnsafeBytes {
+          try torn.bitfield.write($0, at: UInt64(start))
+        }
+      }
+      let again = try Feed(files: torn, keyPair: pair())
+      // Where the pages that were written say nothing of what is new, it comes again.
+      #expect([lengths.held, lengths.all].contains(Int(again.length)))
+      #expect(again.heldBlocks >= UInt64(lengths.held))
+      if written == 1 << pages - 1 { #expect(again.heldBlocks == UInt64(lengths.held) + 2) }
     }
   }
 

@@ -386,17 +386,27 @@ struct ReplicationHostileTests {
     victim.node.appended(try source.append(contentsOf: [[1], [2], [3]]), to: source.key)
     peer.session.send(.want(Message.Want(start: 0, length: 1 << 20)), on: peer.channel)
     peer.session.send(.request(Message.Request(index: held + 1)), on: peer.channel)
-    peer.session.send(.request(Message.Request(index: 0)), on: peer.channel)
+    peer.session.send(.request(Message.Request(index: held + 1, hash: true)), on: peer.channel)
+    for index in 0..<held { peer.session.send(.request(Message.Request(index: index)), on: peer.channel) }
     let remote = RemoteFeed(connection: 0, channel: 0)
+    var unheld = 0
+    let clone = try clone()
     for message in try victim.deliver(peer) {
       switch message {
       case .have(let have): try remote.note(have)
-      case .data(let data): #expect(data.index == 0)
-      case .unhave(let unhave): #expect(unhave.start == held + 1)
+      case .data(let data):
+        // Nor does a proof show that there are more.
+        #expect(
+          data.index < held && data.proof.nodes.allSatisfy { FlatTree.rightSpan($0.treeIndex) < 2 * held })
+        try clone.put(data.value, at: data.index, proof: data.proof)
+      case .unhave(let unhave):
+        #expect(unhave.start == held + 1)
+        unheld += 1
       default: break
       }
     }
-    #expect(remote.held.count == held && remote.length == held)
+    #expect(remote.held.count == held && remote.length == held && unheld == 2)
+    #expect(clone.heldBlocks == held && clone.length == held)
     try source.flush(durable: true)
     victim.node.announce(source.key)
     let announced = try victim.read(peer)

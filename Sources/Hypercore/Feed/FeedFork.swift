@@ -109,7 +109,13 @@ extension Feed {
     ranges.append(0..<length)
     for blocks in ranges {
       guard let held = firstHeld(in: blocks), let leaf = try pages.node(2 * held) else { continue }
-      let proof = try proof(of: held, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+      let proof: Proof
+      do throws(FeedError) {
+        proof = try self.proof(of: held, digest: 0, hashOnly: false, remoteTree: SparseBitfield())
+      } catch {
+        guard error.code == .missing else { throw error }
+        continue
+      }
       guard let signature = proof.signature,
         let own = SignedPlace(index: held, path: [leaf] + proof.nodes, signature: signature, key: key)
       else { continue }

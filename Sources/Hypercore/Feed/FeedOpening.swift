@@ -82,7 +82,7 @@ extension Feed {
     try mendTreeBits()
     try findUnmarked()
     try takeInFollowing()
-    try takeInLater()
+    try takeInLater(claimed)
     try findUnmarked()
     if length < claimed {
       // A clone lost nothing that a peer does not have. A writer would sign other blocks in their place.
@@ -131,14 +131,31 @@ extension Feed {
   /// Takes the newest length that verifies, up to the one that the bitfield's tree bits say. They may say one that was never
   /// signed: a page of them is written in pieces.
   private func adoptNewest(upTo claimed: UInt64) throws(FeedError) {
-    var length = claimed
-    while length > 0, claimed - length <= Limits.signatureSearch {
-      if let roots = try signedRoots(length: length) {
-        for root in roots.nodes { bits.setNode(root.treeIndex) }
-        return adopt(roots)
+    guard let roots = try newestSigned(above: 0, upTo: claimed) else { return }
+    for root in roots.nodes { bits.setNode(root.treeIndex) }
+    adopt(roots)
+  }
+
+  /// The newest roots within these lengths that are there and signed. Blocks that came together have one signature, which can be far
+  /// behind the first of them.
+  func newestSigned(above lowest: UInt64, upTo highest: UInt64) throws(FeedError) -> MerkleRoots? {
+    var end = min(highest, try signedPlaces())
+    let last = max(lowest, end - min(end, Limits.signatureScan))
+    var tried = 0
+    while end > last {
+      let first = max(last, end - min(end, 1024))
+      let bytes = try files.signatures.bytes(
+        64 * Int(end - first), at: UInt64(SleepHeader.size) + 64 * first)
+      for length in (first + 1...end).reversed() {
+        let start = 64 * Int(length - 1 - first)
+        guard bytes[start..<start + 64].contains(where: { $0 != 0 }) else { continue }
+        if let roots = try signedRoots(length: length) { return roots }
+        tried += 1
+        if tried >= Limits.signatureSearch { return nil }
       }
-      length -= 1
+      end = first
     }
+    return nil
   }
 
   /// Marks the tree nodes that lead from the roots to what is held. A page of the bitfield is written in pieces, so that a power
@@ -237,23 +254,20 @@ extension Feed {
     }
   }
 
-  /// Takes the newest length beyond, whose roots are there and signed, of a feed held in part.
-  private func takeInLater() throws(FeedError) {
-    let places = try signedPlaces()
-    guard !isWritable || bits.heldBlocks < length, places > length else { return }
-    var candidate = places
-    while candidate > length, places - candidate < Limits.signatureSearch {
-      if let roots = try signedRoots(length: candidate), let signature = try signature(at: candidate - 1) {
-        for root in roots.nodes {
-          try pages.set(root)
-          bits.setNode(root.treeIndex)
-        }
-        try store(signature, at: candidate - 1)
-        recovery.foundBlocks += 1
-        return adopt(roots)
-      }
-      candidate -= 1
+  /// Takes the newest length beyond, whose roots are there and signed, of a feed held in part. A writer's is, too, where it fetches
+  /// what it wrote before: the bitfield then claims more than is here of the writer's own.
+  private func takeInLater(_ claimed: UInt64) throws(FeedError) {
+    guard !isWritable || length < claimed || bits.heldBlocks < length,
+      let roots = try newestSigned(above: length, upTo: .max),
+      let signature = try signature(at: roots.length - 1)
+    else { return }
+    for root in roots.nodes {
+      try pages.set(root)
+      bits.setNode(root.treeIndex)
     }
+    try store(signature, at: roots.length - 1)
+    recovery.foundBlocks += 1
+    adopt(roots)
   }
 
   /// Marks blocks as held that are on disk and lead to a trusted node. An empty block leaves no trace in the data file, so a
@@ -261,8 +275,10 @@ extension Feed {
   private func findUnmarked() throws(FeedError) {
     guard bits.heldBlocks < length else { return }
     let dataSize = try files.data.byteCount()
+    var older = OlderSignatures()
     var index: UInt64 = 0
-    let end = isWritable ? length : min(length, Limits.recoveryScan)
+    let gap = firstMissing(in: 0..<length) ?? length
+    let end = isWritable ? length : min(length, gap + Limits.recoveryScan)
     while let missing = firstMissing(in: index..<end) {
       index = missing + 1
       guard let leaf = try pages.node(2 * missing), isWritable || leaf.byteSize > 0,
@@ -277,7 +293,7 @@ extension Feed {
       {
         continue
       }
-      if let proof = try olderProof(from: 2 * missing) { _ = try takeIn(block, at: missing, proof) }
+      if let proof = try olderProof(from: 2 * missing, &older) { _ = try takeIn(block, at: missing, proof) }
     }
     forgetOffsets()
   }
@@ -315,30 +331,60 @@ extension Feed {
   }
 
   /// The proof of a block that came when the feed was shorter, and that no nodes link to its roots of now.
-  private func olderProof(from leaf: UInt64) throws(FeedError) -> Proof? {
+  private func olderProof(from leaf: UInt64, _ older: inout OlderSignatures) throws(FeedError) -> Proof? {
     var path: [Node] = []
     var treeIndex = leaf
-    var searched: UInt64 = 0
     while FlatTree.depth(treeIndex) < 41, FlatTree.rightSpan(treeIndex) / 2 < length {
       let sibling = FlatTree.sibling(treeIndex)
       // It is a root of feeds that end before its sibling does.
-      var signedLength = FlatTree.rightSpan(treeIndex) / 2 + 1
-      while sibling > treeIndex, signedLength <= min(length, FlatTree.rightSpan(sibling) / 2) {
-        guard searched < Limits.signatureSearch else { return nil }
-        searched += 1
-        if let roots = try signedRoots(length: signedLength),
-          let signature = try signature(at: signedLength - 1)
-        {
-          for root in roots.nodes where root.treeIndex != treeIndex { path.append(root) }
-          return Proof(nodes: path, signature: signature)
-        }
-        signedLength += 1
+      if sibling > treeIndex, let signedLength = try signedLength(withRoot: treeIndex, &older),
+        let roots = try signedRoots(length: signedLength), let signature = try signature(at: signedLength - 1)
+      {
+        for root in roots.nodes where root.treeIndex != treeIndex { path.append(root) }
+        return Proof(nodes: path, signature: signature)
       }
       guard let node = try pages.node(sibling) else { return nil }
       path.append(node)
       treeIndex = FlatTree.parent(treeIndex)
     }
     return nil
+  }
+
+  /// A length of which a signature is here, of a feed that had a node as a root; sought once for each node.
+  private func signedLength(
+    withRoot treeIndex: UInt64, _ older: inout OlderSignatures
+  ) throws(FeedError) -> UInt64? {
+    if let known = older.byRoot[treeIndex] { return known > 0 ? known : nil }
+    if older.lengths == nil { older.lengths = try signedLengths() }
+    let lengths = older.lengths ?? []
+    let end = min(length, FlatTree.rightSpan(FlatTree.sibling(treeIndex)) / 2)
+    var place = lengths.firstPlace { $0 > FlatTree.rightSpan(treeIndex) / 2 }
+    var found: UInt64 = 0
+    while place < lengths.count, lengths[place] <= end, found == 0, older.tried < Limits.olderSignatures {
+      let length = lengths[place]
+      if older.isGood[length] == nil {
+        older.tried += 1
+        older.isGood[length] = try signedRoots(length: length) != nil
+      }
+      if older.isGood[length] == true { found = length }
+      place += 1
+    }
+    older.byRoot[treeIndex] = found
+    return found > 0 ? found : nil
+  }
+
+  /// The lengths at which there is something where a signature would be, in ascending order.
+  private func signedLengths() throws(FeedError) -> [UInt64] {
+    var lengths: [UInt64] = []
+    let end = min(length, try signedPlaces(), Limits.signatureScan)
+    for first in stride(from: 0, to: end, by: 1024) {
+      let count = min(1024, end - first)
+      let bytes = try files.signatures.bytes(64 * Int(count), at: UInt64(SleepHeader.size) + 64 * first)
+      for place in 0..<Int(count) where bytes[64 * place..<64 * place + 64].contains(where: { $0 != 0 }) {
+        lengths.append(first + UInt64(place) + 1)
+      }
+    }
+    return lengths
   }
 
   /// Cuts off what a writer had begun and never acknowledged.
@@ -349,5 +395,26 @@ extension Feed {
       try files.signatures.cut(to: UInt64(SleepHeader.size) + 64 * length)
     }
     if try files.data.byteCount() > byteLength { try files.data.cut(to: byteLength) }
+  }
+}
+
+/// What is found out about the signatures of a feed when it was shorter, while blocks are looked for that only these prove.
+private struct OlderSignatures {
+  var lengths: [UInt64]?
+  /// By tree node: a length at which it is a signed root, or 0.
+  var byRoot: [UInt64: UInt64] = [:]
+  var isGood: [UInt64: Bool] = [:]
+  var tried = 0
+}
+
+extension [UInt64] {
+  /// Where the first number is for which something holds, as it does for all behind it.
+  fileprivate func firstPlace(where holds: (UInt64) -> Bool) -> Int {
+    var (low, high) = (0, count)
+    while low < high {
+      let middle = (low + high) / 2
+      if holds(self[middle]) { high = middle } else { low = middle + 1 }
+    }
+    return low
   }
 }

@@ -45,12 +45,13 @@ extension Feed {
   ///   - digest: what the peer said it has, as ``digest(of:)`` gives it.
   ///   - hashOnly: prove the block's hash, without the block.
   ///   - remoteTree: what is known of the peer's tree nodes; grows by what the digest says.
+  ///   - end: show nothing of blocks from there on. All before are here, and signed as a feed of that length.
   /// - Throws: ``FeedError`` with code `.missing` where the leaf is not held.
   public func proof(
-    of index: UInt64, digest: UInt64, hashOnly: Bool, remoteTree: SparseBitfield
+    of index: UInt64, digest: UInt64, hashOnly: Bool, remoteTree: SparseBitfield, below end: UInt64 = .max
   ) throws(FeedError) -> Proof {
     let leaf = 2 * index
-    guard index < Limits.feedBlocks, bits.hasNode(leaf) else {
+    guard index < min(Limits.feedBlocks, end), bits.hasNode(leaf) else {
       throw FeedError(.missing, "no proof for block \(index) of feed \(key.hex): it is not held here")
     }
     var wanted: [UInt64] = hashOnly ? [leaf] : []
@@ -60,9 +61,9 @@ extension Feed {
       var next = leaf
       while !remoteTree[next] {
         let sibling = FlatTree.sibling(next)
-        guard bits.hasNode(sibling) else {
+        guard bits.hasNode(sibling), FlatTree.rightSpan(sibling) / 2 < end else {
           // The top of what is held: the peer verifies from here by the roots and their signature.
-          signedLength = bits.length(above: next)
+          signedLength = min(bits.length(above: next), end)
           for root in FlatTree.roots(length: signedLength) where root != next && !remoteTree[root] {
             wanted.append(root)
           }

@@ -71,12 +71,7 @@ extension Feed {
 
   /// Whether a signature before the last can stand in for it when the feed is opened.
   private func isSignedEarlier() throws(FeedError) -> Bool {
-    var candidate = length
-    while candidate > 1, length - candidate < Limits.signatureSearch {
-      candidate -= 1
-      if try signedRoots(length: candidate) != nil { return true }
-    }
-    return false
+    try newestSigned(above: 0, upTo: max(length, 1) - 1) != nil
   }
 }
 

@@ -81,8 +81,18 @@ final class NodePages<Storage: RandomAccessStorage> {
       return page
     }
     let page: Page
-    if let held = old.removeValue(forKey: number) {
-      page = held
+    let known = old[number]
+    // Nothing is let go of before it is written.
+    if young.count >= Self.generationPages {
+      for page in old.values { try write(page) }
+      changed.removeAll { $0.dirty.isEmpty }
+      old = young
+      young = [:]
+    } else {
+      old[number] = nil
+    }
+    if let known {
+      page = known
     } else {
       page = Page(number)
       let start = UInt64(SleepHeader.size) + number * UInt64(Self.pageSize)
@@ -91,12 +101,6 @@ final class NodePages<Storage: RandomAccessStorage> {
       if held > 0 {
         try file.fill(UnsafeMutableRawBufferPointer(start: page.bytes, count: held), at: start)
       }
-    }
-    if young.count >= Self.generationPages {
-      for page in old.values { try write(page) }
-      changed.removeAll { $0.dirty.isEmpty }
-      old = young
-      young = [:]
     }
     young[number] = page
     last = page

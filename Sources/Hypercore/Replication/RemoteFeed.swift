@@ -83,8 +83,8 @@ final class RemoteFeed {
     guard firstQuestion < questions.count else { return nil }
     let question = questions[firstQuestion]
     firstQuestion += 1
-    if firstQuestion == questions.count {
-      questions.removeAll(keepingCapacity: true)
+    if firstQuestion == questions.count || firstQuestion >= WireLimits.waitingRequests {
+      questions.removeSubrange(..<firstQuestion)
       firstQuestion = 0
     }
     return question

@@ -145,8 +145,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   /// Notes blocks that this node has appended; call ``announce(_:)`` once they are durable.
   public func appended(_ range: Range<UInt64>, to key: PublicKey) {
-    guard !range.isEmpty else { return }
-    feeds[key]?.noteNew(range)
+    guard !range.isEmpty, let shared = feeds[key] else { return }
+    shared.noteNew(range)
+    shared.proofEnd = min(shared.proofEnd, range.lowerBound)
   }
 
   /// Tells peers of the blocks that are new, now that they are durable.
@@ -156,12 +157,14 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard let shared = feeds[key] else { return }
     let ranges = shared.unannounced.map { $0.clamped(to: 0..<min(end, shared.limit)) }.filter { !$0.isEmpty }
     shared.unannounced = shared.unannounced.map { $0.clamped(to: end..<UInt64.max) }.filter { !$0.isEmpty }
+    shared.proofEnd = end < shared.feed.length ? end : .max
     for peer in shared.peers where peer.isTold {
       guard let session = connections[peer.connection]?.session else { continue }
       for range in ranges {
-        let length = range.upperBound - range.lowerBound
-        session.send(
-          .have(Message.Have(start: range.lowerBound, length: length == 1 ? nil : length)), on: peer.channel)
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: Int(Self.regionBlocks)) {
+          let length = min(range.upperBound - start, Self.regionBlocks)
+          session.send(.have(Message.Have(start: start, length: length == 1 ? nil : length)), on: peer.channel)
+        }
       }
     }
     for peer in shared.peers { finishIfDone(peer) }
@@ -636,7 +639,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
         connection.session.send(.unhave(Message.Unhave(start: index)), on: remote.channel)
         return
       }
-      let proof = try feed.proof(of: index, digest: digest, hashOnly: hashOnly, remoteTree: remote.tree)
+      let proof = try feed.proof(
+        of: index, digest: digest, hashOnly: hashOnly, remoteTree: remote.tree, below: shared.proofEnd)
       let value = hashOnly ? nil : try feed.block(at: index)
       connection.session.send(
         .data(Message.Data(index: index, value: value, proof: proof)), on: remote.channel)

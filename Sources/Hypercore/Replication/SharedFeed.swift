@@ -10,6 +10,9 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   var reserved: Set<UInt64> = []
   /// A peer gave up blocks that it was asked for: others are to be asked.
   var hasReleased = false
+  /// Proofs show nothing of blocks from here on: this node has appended them, and they are not durable yet. What is shown of them and
+  /// lost would be a fork.
+  var proofEnd = UInt64.max
   /// Blocks that are new here and that peers were not told of.
   var unannounced: [Range<UInt64>] = []
   /// Mean size of the blocks received of late, in bytes.
