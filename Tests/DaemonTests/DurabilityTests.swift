@@ -94,7 +94,9 @@ struct DurabilityTests {
     try await node.stop()
   }
 
-  @Test("A node that has no room for the feed of a device that was let in goes on with what it has, and takes it up later")
+  @Test(
+    "A node that has no room for the feed of a device that was let in goes on with what it has, and takes it up later"
+  )
   func noRoomForAFeed() async throws {
     let laptop = try await HyphactlTests.origin()
     let server = try TestNode()
@@ -116,7 +118,9 @@ struct DurabilityTests {
     #expect(try texts(server) == ["before"])
     try post(laptop, "after")
     disk.empty()
-    try await eventually(within: 90, "\(server.log)") { try texts(server) == ["before", "after"] ? true : nil }
+    try await eventually(within: 90, "\(server.log)") {
+      try texts(server) == ["before", "after"] ? true : nil
+    }
     #expect(try server.client().call(NodeStatus.self, .init()).feeds.count == 2)
     #expect(pid != server.daemon?.pid && server.daemon?.poll() == nil)
     try await server.stop()

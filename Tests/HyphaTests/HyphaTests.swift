@@ -52,7 +52,8 @@ struct PostTests {
     #expect(try hypha.postChange(at: 0, of: source.key) == nil)
   }
 
-  @Test("found among any number of entries that are none, also as more come, and looked for where there are none")
+  @Test(
+    "found among any number of entries that are none, also as more come, and looked for where there are none")
   func amongOthers() throws {
     var random = SeededRandom(2)
     let hypha = try hypha()
@@ -63,7 +64,8 @@ struct PostTests {
       try hypha.database.batch((0..<others).map { .put(key: "other/\($0 % 9)", value: [UInt8($0 & 255)]) })
       if round % 3 > 0 { #expect(try hypha.posts(limit: 1000).posts == model) }
       let now = 1_700_000_000_000 + Int64(round) * 1000
-      model.insert(try hypha.post("post \(round)", device: "laptop", now: now, random: random.bytes(10)), at: 0)
+      model.insert(
+        try hypha.post("post \(round)", device: "laptop", now: now, random: random.bytes(10)), at: 0)
       if round % 4 == 3 { try hypha.delete(model.remove(at: 2).id) }
       #expect(try hypha.posts(limit: 1000).posts == model)
       for post in model {

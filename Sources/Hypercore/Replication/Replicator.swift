@@ -163,7 +163,8 @@ public final class Replicator<Storage: RandomAccessStorage> {
       for range in ranges {
         for start in stride(from: range.lowerBound, to: range.upperBound, by: Int(Self.regionBlocks)) {
           let length = min(range.upperBound - start, Self.regionBlocks)
-          session.send(.have(Message.Have(start: start, length: length == 1 ? nil : length)), on: peer.channel)
+          session.send(
+            .have(Message.Have(start: start, length: length == 1 ? nil : length)), on: peer.channel)
         }
       }
     }

@@ -123,7 +123,8 @@ extension Node {
     return try await commit { (hypha) throws(HyphaError) in
       try hypha.nameOrigin(name)
       return RequestInfo(
-        try self.currentMembership.approve(id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
+        try self.currentMembership.approve(
+          id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
     }
   }
 
@@ -131,7 +132,8 @@ extension Node {
     let (id, name) = try answering(params.id)
     return try await commit { (_) throws(HyphaError) in
       RequestInfo(
-        try self.currentMembership.deny(id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
+        try self.currentMembership.deny(
+          id, device: name, now: Self.now().milliseconds, random: Self.random(24)))
     }
   }
 
