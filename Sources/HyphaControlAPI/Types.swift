@@ -28,7 +28,7 @@ public struct FeedInfo: Codable, Equatable, Sendable {
   public var heldBlocks: UInt64
   /// On how many other nodes, of those that are connected, every block is held.
   public var fullyHeldBy: Int
-  /// Addresses of these nodes; none from a daemon that does not say.
+  /// Addresses of up to ``ControlLimits/holdersPerFeed`` of these nodes; none from a daemon that does not say.
   public var fullyHeldAt: [String]?
   /// Its owner signed another version of it, too: how many blocks both have in common, and count. Absent for all other feeds.
   public var forkedAt: UInt64?
