@@ -183,7 +183,12 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     for writer in writers { writer.visible = writer.complete }
     try cutOff(rule)
     heads = try newest()
-    isStale = lacksRoom
+    isStale = false
+  }
+
+  /// Has the next look-up see whether there is room now for feeds that there was none for.
+  public func tryAgain() {
+    if lacksRoom { isStale = true }
   }
 
   private func add(_ feed: Feed<Storage>, isAuthorized: Bool) -> Writer<Storage> {
@@ -205,7 +210,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     }
   }
 
-  /// As above, as far as there is room: what is here goes on being read where there is none, and it is tried again.
+  /// As above, as far as there is room: what is here goes on being read where there is none. See ``tryAgain()``.
   private func nameIfRoom(_ keys: [PublicKey], isAuthorized: Bool) throws(HyperdbError) {
     do throws(HyperdbError) { try name(keys, isAuthorized: isAuthorized) } catch {
       guard error.code == .feed(.storage(.full)) else { throw error }

@@ -105,9 +105,14 @@ struct DurabilityTests {
     try claim(server, by: laptop)
     try post(laptop, "before")
     try await eventually { try texts(server) == ["before"] ? true : nil }
-    let pid = server.daemon?.pid
     try disk.fill("hypha/peers/")
-    #expect(try await laptop.ctl("authorize", String(repeating: "ab", count: 32)).status == 0)
+    // It posts to its own feed alone.
+    let phone = try await HyphactlTests.fresh()
+    #expect(try await signIn(phone, at: laptop) == 0)
+    let asked = try await eventually { try laptop.client().call(RequestsList.self, .init()).requests.first }
+    _ = try laptop.client().call(RequestsApprove.self, .init(id: asked.id))
+    try await eventually { try phone.client().call(NodeStatus.self, .init()).canPost ? true : nil }
+    try post(phone, "from the phone")
     try await eventually("\(server.log)") {
       try server.client().call(NodeStatus.self, .init()).storage?.state == .low ? true : nil
     }
@@ -116,15 +121,66 @@ struct DurabilityTests {
     try await server.kill()
     try await server.start()
     #expect(try texts(server) == ["before"])
-    try post(laptop, "after")
     disk.empty()
+    // Whoever asks meanwhile.
     try await eventually(within: 90, "\(server.log)") {
-      try texts(server) == ["before", "after"] ? true : nil
+      _ = try server.client().call(NodeStatus.self, .init())
+      return try texts(server) == ["before", "from the phone"] ? true : nil
     }
-    #expect(try server.client().call(NodeStatus.self, .init()).feeds.count == 2)
-    #expect(pid != server.daemon?.pid && server.daemon?.poll() == nil)
-    try await server.stop()
-    try await laptop.stop()
+    for node in [phone, server, laptop] { _ = try await node.stop() }
+  }
+
+  @Test(
+    "A node that is claimed and has no room to say so is nobody's, and is claimed anew once there is room")
+  func noRoomToBeClaimed() async throws {
+    let laptop = try await HyphactlTests.origin()
+    try post(laptop, "one")
+    let server = try TestNode()
+    let disk = try await TestDisk(of: server)
+    try await server.start()
+    try disk.fill("node.json")
+    try claim(server, by: laptop)
+    try await eventually("\(server.log)") { server.log.contains("The disk is full") ? true : nil }
+    #expect(try server.client().call(NodeStatus.self, .init()).role == .uninitialised)
+    #expect(try !isSynced(laptop))
+    disk.empty()
+    try await eventually(within: 60, "\(server.log)") {
+      try? claim(server, by: laptop)
+      return try server.client().call(NodeStatus.self, .init()).role == .alwaysOn ? true : nil
+    }
+    try await eventually { try texts(server) == ["one"] ? true : nil }
+    try await server.kill()
+    try await server.start()
+    #expect(try texts(server) == ["one"])
+    for node in [server, laptop] { _ = try await node.stop() }
+  }
+
+  @Test("A reader that finds no room to sign in reads on, and signs in once there is room")
+  func noRoomToSignIn() async throws {
+    let laptop = try await HyphactlTests.origin()
+    try post(laptop, "one")
+    let phone = try TestNode()
+    let disk = try await TestDisk(of: phone)
+    try await phone.start()
+    #expect(try await signIn(phone, at: laptop) == 0)
+    #expect(try await phone.ctl("sign-out", "--yes").status == 0)
+    try disk.fill("node.json")
+    #expect(try await signIn(phone, at: laptop) != 0)
+    try await eventually("\(phone.log)") { try texts(phone) == ["one"] ? true : nil }
+    let pid = phone.daemon?.pid
+    disk.empty()
+    try await eventually(within: 60, "\(phone.log)") { try await signIn(phone, at: laptop) == 0 ? true : nil }
+    #expect(phone.daemon?.pid == pid && phone.daemon?.poll() == nil)
+    #expect(try phone.client().call(NodeStatus.self, .init()).request != nil)
+    for node in [phone, laptop] { _ = try await node.stop() }
+  }
+
+  /// - Returns: the status with which `hyphactl` ends.
+  private func signIn(_ phone: TestNode, at other: TestNode) async throws -> Int32 {
+    try await phone.ctl(
+      "sign-in", "http://127.0.0.1:\(other.port)", "--domain", "example.org", "--name", "phone",
+      "--passphrase-file", "-", input: HyphactlTests.passphrase
+    ).status
   }
 
   @Test("A device that is killed once it has signed in comes back connected")
@@ -137,10 +193,7 @@ struct DurabilityTests {
     let disk = try await TestDisk(of: phone)
     try disk.kill(after: 1, "r", "node.json.new")
     try await phone.start()
-    let signedIn = try await phone.ctl(
-      "sign-in", server.url, "--domain", "example.org", "--name", "phone", "--passphrase-file", "-",
-      input: HyphactlTests.passphrase)
-    #expect(signedIn.status != 0)
+    #expect(try await signIn(phone, at: server) != 0)
     _ = try await phone.daemon?.end()
     disk.killNoMore()
     try await phone.start()
@@ -189,6 +242,7 @@ struct DurabilityTests {
     let disk = try await TestDisk(of: server)
     try await server.start()
     try claim(server, by: laptop)
+    try await eventually { try server.client().call(NodeStatus.self, .init()).role == .alwaysOn ? true : nil }
     let reader = try await follow(server)
     try await eventually { try texts(reader) == ["before"] && isSynced(laptop) ? true : nil }
     try disk.block("source/\(file)")

@@ -81,9 +81,10 @@ extension Feed {
     }
     try mendTreeBits()
     try findUnmarked()
+    let before = length
     try takeInFollowing()
     try takeInLater(claimed)
-    try findUnmarked()
+    if length > before { try findUnmarked() }
     if length < claimed {
       // A clone lost nothing that a peer does not have. A writer would sign other blocks in their place.
       if isWritable {
@@ -276,6 +277,7 @@ extension Feed {
     guard bits.heldBlocks < length else { return }
     let dataSize = try files.data.byteCount()
     var older = OlderSignatures()
+    var wasted = 0
     var index: UInt64 = 0
     let gap = firstMissing(in: 0..<length) ?? length
     let end = isWritable ? length : min(length, gap + Limits.recoveryScan)
@@ -286,8 +288,12 @@ extension Feed {
         offset <= dataSize,
         leaf.byteSize <= dataSize - offset
       else { continue }
+      guard isWritable || wasted < Limits.recoveryWaste else { break }
       let block = try files.data.bytes(Int(leaf.byteSize), at: offset)
-      guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash else { continue }
+      guard block.withUnsafeBytes({ Crypto.leaf($0) }) == leaf.hash else {
+        wasted += block.count
+        continue
+      }
       if let path = try storedPath(from: 2 * missing),
         try takeIn(block, at: missing, Proof(nodes: path, signature: nil))
       {

@@ -152,12 +152,13 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   /// Tells peers of the blocks that are new, now that they are durable.
   ///
-  /// - Parameter end: those from here on are not durable yet.
+  /// - Parameter end: those from here on are not durable yet. Of a feed that this node has appended to, all before were signed as a feed
+  ///   of that length.
   public func announce(_ key: PublicKey, below end: UInt64 = .max) {
     guard let shared = feeds[key] else { return }
     let ranges = shared.unannounced.map { $0.clamped(to: 0..<min(end, shared.limit)) }.filter { !$0.isEmpty }
     shared.unannounced = shared.unannounced.map { $0.clamped(to: end..<UInt64.max) }.filter { !$0.isEmpty }
-    shared.proofEnd = end < shared.feed.length ? end : .max
+    if shared.proofEnd != .max { shared.proofEnd = end < shared.feed.length ? end : .max }
     for peer in shared.peers where peer.isTold {
       guard let session = connections[peer.connection]?.session else { continue }
       for range in ranges {

@@ -57,7 +57,12 @@ extension Node {
   private func openAnew() {
     closeHypha(CloseReason(.goingAway, "This node's disk is full."))
     if let record {
-      do throws(NodeError) { try openHypha(record) } catch { return stopForGood(error) }
+      do throws(NodeError) {
+        try finishSignOut(record)
+        try openHypha(record)
+      } catch {
+        return stopForGood(error)
+      }
     } else {
       beNobodys()
     }

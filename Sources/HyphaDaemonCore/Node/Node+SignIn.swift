@@ -36,8 +36,8 @@ extension Node {
       role: .reader, key: key.hex, domain: domain, deviceName: name,
       writer: writer.publicKey.hex)
     try becomeDevice(record, at: address.url)
-    let request = try makeRequest(params.lifetimeSeconds)
     await connectKept()
+    let request = try makeRequest(params.lifetimeSeconds)
     return NodeSignIn.Result(hyphalink: record.hyphalink, writer: writer.publicKey.hex, request: request)
   }
 

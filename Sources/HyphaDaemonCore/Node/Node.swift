@@ -428,9 +428,10 @@ public actor Node {
     flushScheduled = false
     guard let hypha, !isReopening else { return !isReopening }
     lastFlush = monotonic
+    hypha.database.tryAgain()
     do throws(NodeError) {
       try flushFeeds()
-      finishSignUp()
+      try finishSignUp()
       try finishCatchUp()
       try shareFeeds()
       try lookAtDevices()
@@ -683,18 +684,14 @@ public actor Node {
   }
 
   /// Once a block under the offered key is durable, the node holds that hypha only.
-  private func finishSignUp() {
+  private func finishSignUp() throws(NodeError) {
     guard let key = claim.claimed(blocks: hypha?.source.heldBlocks ?? 0) else { return }
     let name = deviceName(nil)
     let record = NodeRecord(role: .alwaysOn, key: key.hex, domain: domain, deviceName: name)
-    do throws(NodeError) {
-      try files.write(record)
-      try files.removeSetupCode()
-    } catch {
-      return fail(error)
-    }
-    claim.finish()
+    try files.write(record)
     self.record = record
+    claim.finish()
+    try files.removeSetupCode()
     logger.notice("Initialised: this node now keeps a hypha", metadata: ["hyphalink": "\(record.hyphalink)"])
     recordEvent(.initialised) { $0.hyphalink = record.hyphalink }
     Task { await connectKept() }

@@ -92,6 +92,8 @@ struct NodeFiles {
 
   /// Clears away what an initialisation that was not finished has left.
   func removeUnfinished() throws(NodeError) {
+    // It may be there though writing it was said to have failed.
+    try remove(Self.record)
     try removeStaging()
     try removeFeeds()
     do throws(StorageError) {
