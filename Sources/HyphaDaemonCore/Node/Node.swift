@@ -50,6 +50,7 @@ public actor Node {
   var arrivedBytes = 0
   /// The hypha is about to be opened anew, since the disk refused a write.
   var isReopening = false
+  private var isPumpDue = false
   /// How the node is claimed, while it holds no hypha.
   var claim = Claim()
   var rejections = Rejections()
@@ -612,8 +613,10 @@ public actor Node {
     replicator.disconnect(id)
   }
 
-  /// Hands what is to be sent to the connections, as long as they take it.
+  /// Hands what is to be sent to the connections, as long as they take it. Who asks for much gets it piece by piece, so that others
+  /// have their turn, and the node its own.
   func pump() {
+    isPumpDue = false
     for (id, attached) in connections {
       do throws(WireError) {
         while attached.transport.isWritable {
@@ -622,6 +625,9 @@ public actor Node {
           let bytes = replicator.takeOutput(of: id)
           if !bytes.isEmpty {
             attached.transport.send(bytes)
+            guard bytes.count >= WireLimits.outputBytes else { continue }
+            pumpSoon()
+            break
           } else if !sendMessage(id) {
             break
           }
@@ -633,6 +639,12 @@ public actor Node {
         take(error, id)
       }
     }
+  }
+
+  private func pumpSoon() {
+    guard !isPumpDue else { return }
+    isPumpDue = true
+    loop.execute { self.assumeIsolated { $0.pump() } }
   }
 
   /// Has memory overwritten as it is given back, for a while: texts of a passphrase are copied by all that reads them.
