@@ -15,7 +15,7 @@ public enum Limits {
   /// Blocks behind the first gap looked at, after an unclean stop, for ones that are on disk but not in the bitfield.
   static let recoveryScan: UInt64 = 1 << 20
   /// Bytes on disk read for such a block of a clone in vain: where a block should be, there may be a hole of any size.
-  static let recoveryWaste = 256 << 20
+  static let recoveryWaste = 16 << 20
   /// Blocks on disk, after an unclean stop, in a row without a signature, of which a clone remembers what they prove.
   static let recoveryBatch = 1 << 18
 }

@@ -84,7 +84,7 @@ extension Feed {
     let before = length
     try takeInFollowing()
     try takeInLater(claimed)
-    if length > before { try findUnmarked() }
+    if length > before || recovery.foundBlocks > 0 { try findUnmarked() }
     if length < claimed {
       // A clone lost nothing that a peer does not have. A writer would sign other blocks in their place.
       if isWritable {

@@ -58,6 +58,8 @@ extension Node {
     closeHypha(CloseReason(.goingAway, "This node's disk is full."))
     if let record {
       do throws(NodeError) {
+        // Another one may be there though writing it was said to have failed: nothing that it names is removed before.
+        if try files.readRecord() != record { try files.write(record) }
         try finishSignOut(record)
         try openHypha(record)
       } catch {

@@ -166,6 +166,7 @@ extension Node {
     record.writer = nil
     do throws(NodeError) {
       try files.write(record)
+      self.record = record
       try finishSignOut(record)
       try openHypha(record)
     } catch {

@@ -616,7 +616,6 @@ public actor Node {
   /// Hands what is to be sent to the connections, as long as they take it. Who asks for much gets it piece by piece, so that others
   /// have their turn, and the node its own.
   func pump() {
-    isPumpDue = false
     for (id, attached) in connections {
       do throws(WireError) {
         while attached.transport.isWritable {
@@ -644,7 +643,12 @@ public actor Node {
   private func pumpSoon() {
     guard !isPumpDue else { return }
     isPumpDue = true
-    loop.execute { self.assumeIsolated { $0.pump() } }
+    loop.execute {
+      self.assumeIsolated {
+        $0.isPumpDue = false
+        $0.pump()
+      }
+    }
   }
 
   /// Has memory overwritten as it is given back, for a while: texts of a passphrase are copied by all that reads them.
