@@ -25,7 +25,7 @@ final class OwnMounts {
   ///   - mark: a path that is there once it has.
   init(_ script: String, _ arguments: [String], mark: String) async throws {
     keeper = try Running(
-      "/usr/bin/unshare", Self.shell + ["sh", "-c", "set -e; \(script); sleep 3600", "sh"] + arguments)
+      "/usr/bin/unshare", Self.shell + ["sh", "-c", "set -e; \(script); exec sleep 3600", "sh"] + arguments)
     try await eventually("no mounts: \(keeper.stderr)") { access(outside(mark), F_OK) == 0 ? true : nil }
   }
 
