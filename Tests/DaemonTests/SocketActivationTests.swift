@@ -26,9 +26,13 @@ import Testing
       address = "127.0.0.1:1"
       \(settings)
       """.utf8)
+    // Of the environment it passes on what it is told to.
+    let sanitizers = ["ASAN_OPTIONS", "TSAN_OPTIONS"].compactMap { (name: String) in
+      getenv(name).map { "--setenv=\(name)=\(String(cString: $0))" }
+    }
     return try Running(
       "/usr/bin/systemd-socket-activate",
-      options + listen.flatMap { ["--listen", $0] } + ["--fdname=\(names)"]
+      sanitizers + options + listen.flatMap { ["--listen", $0] } + ["--fdname=\(names)"]
         + [try Programs.path("hyphad"), "--config", config])
   }
 
