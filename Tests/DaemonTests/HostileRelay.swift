@@ -142,7 +142,12 @@ final class HostileRelay: EdgeDelegate {
   /// One direction of a connection: frames in, frames out.
   private final class Pipe: Sendable {
     private let to: ReplicationTransport
-    private let codec = Mutex((decoder: FrameDecoder(), encoder: FrameEncoder()))
+    private struct Codec {
+      var decoder = FrameDecoder()
+      var encoder = FrameEncoder()
+    }
+
+    private let codec = Mutex(Codec())
 
     init(_ to: ReplicationTransport) {
       self.to = to
