@@ -10,6 +10,8 @@ public enum Limits {
   /// Signatures tried, newest first, when looking for the one that a feed's length can be taken from, and places of such looked at.
   static let signatureSearch = 4096
   static let signatureScan: UInt64 = 1 << 22
+  /// Places of the signatures file read at once when looking for signatures.
+  static let signaturesAtOnce: UInt64 = 1024
   /// Older signatures tried for blocks that only these prove.
   static let olderSignatures = 1 << 16
   /// Blocks behind the first gap looked at, after an unclean stop, for ones that are on disk but not in the bitfield.

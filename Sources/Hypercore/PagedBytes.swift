@@ -64,14 +64,7 @@ final class PagedBytes {
   }
 
   private func place(of number: UInt64) -> Int {
-    if number >= end { return numbers.count }
-    var low = 0
-    var high = numbers.count
-    while low < high {
-      let middle = (low + high) / 2
-      if numbers[middle] < number { low = middle + 1 } else { high = middle }
-    }
-    return low
+    number >= end ? numbers.count : numbers.firstPlace { $0 >= number }
   }
 
   /// The first bit of `range` that is set here and not in `other`, where the pages of both begin with 8,192 bits of what is

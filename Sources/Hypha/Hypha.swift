@@ -171,16 +171,12 @@ public final class Hypha<Storage: RandomAccessStorage> {
       }
       seq -= 1
       guard try setsPost(seq, feed) else { continue }
-      notePostless(seq + 1..<runEnd, feed)
+      postless[feed, default: PostlessRuns()].note(seq + 1..<runEnd)
       runEnd = seq
       if let id = try firstPut(at: seq, of: feed) { return (seq, id) }
     }
-    if seq < runEnd { notePostless(seq..<runEnd, feed) }
+    if seq < runEnd { postless[feed, default: PostlessRuns()].note(seq..<runEnd) }
     return nil
-  }
-
-  private func notePostless(_ run: Range<UInt64>, _ feed: PublicKey) {
-    if run.count >= PostlessRuns.shortest { postless[feed, default: PostlessRuns()].note(run) }
   }
 
   private func setsPost(_ seq: UInt64, _ feed: PublicKey) throws(HyphaError) -> Bool {

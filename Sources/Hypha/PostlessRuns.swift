@@ -28,11 +28,6 @@ struct PostlessRuns {
 
   /// The first run that ends behind a block.
   private func place(of index: UInt64) -> Int {
-    var (low, high) = (0, runs.count)
-    while low < high {
-      let middle = (low + high) / 2
-      if runs[middle].upperBound > index { high = middle } else { low = middle + 1 }
-    }
-    return low
+    runs.firstPlace { $0.upperBound > index }
   }
 }

@@ -144,12 +144,8 @@ extension Feed {
     let last = max(lowest, end - min(end, Limits.signatureScan))
     var tried = 0
     while end > last {
-      let first = max(last, end - min(end, 1024))
-      let bytes = try files.signatures.bytes(
-        64 * Int(end - first), at: UInt64(SleepHeader.size) + 64 * first)
-      for length in (first + 1...end).reversed() {
-        let start = 64 * Int(length - 1 - first)
-        guard bytes[start..<start + 64].contains(where: { $0 != 0 }) else { continue }
+      let first = max(last, end - min(end, Limits.signaturesAtOnce))
+      for length in try signedLengths(from: first, to: end).reversed() {
         if let roots = try signedRoots(length: length) { return roots }
         tried += 1
         if tried >= Limits.signatureSearch { return nil }
@@ -361,7 +357,7 @@ extension Feed {
     withRoot treeIndex: UInt64, _ older: inout OlderSignatures
   ) throws(FeedError) -> UInt64? {
     if let known = older.byRoot[treeIndex] { return known > 0 ? known : nil }
-    if older.lengths == nil { older.lengths = try signedLengths() }
+    if older.lengths == nil { older.lengths = try olderLengths() }
     let lengths = older.lengths ?? []
     let end = min(length, FlatTree.rightSpan(FlatTree.sibling(treeIndex)) / 2)
     var place = lengths.firstPlace { $0 > FlatTree.rightSpan(treeIndex) / 2 }
@@ -379,16 +375,22 @@ extension Feed {
     return found > 0 ? found : nil
   }
 
-  /// The lengths at which there is something where a signature would be, in ascending order.
-  private func signedLengths() throws(FeedError) -> [UInt64] {
+  /// The lengths of this feed when it was shorter at which there is something where a signature would be, in ascending order.
+  private func olderLengths() throws(FeedError) -> [UInt64] {
     var lengths: [UInt64] = []
     let end = min(length, try signedPlaces(), Limits.signatureScan)
-    for first in stride(from: 0, to: end, by: 1024) {
-      let count = min(1024, end - first)
-      let bytes = try files.signatures.bytes(64 * Int(count), at: UInt64(SleepHeader.size) + 64 * first)
-      for place in 0..<Int(count) where bytes[64 * place..<64 * place + 64].contains(where: { $0 != 0 }) {
-        lengths.append(first + UInt64(place) + 1)
-      }
+    for first in stride(from: 0, to: end, by: Int(Limits.signaturesAtOnce)) {
+      lengths += try signedLengths(from: first, to: min(end, first + Limits.signaturesAtOnce))
+    }
+    return lengths
+  }
+
+  /// Of the lengths above `first`, up to `end`, those at which there is something where a signature would be, in ascending order.
+  private func signedLengths(from first: UInt64, to end: UInt64) throws(FeedError) -> [UInt64] {
+    let bytes = try files.signatures.bytes(64 * Int(end - first), at: UInt64(SleepHeader.size) + 64 * first)
+    var lengths: [UInt64] = []
+    for place in 0..<Int(end - first) where bytes[64 * place..<64 * place + 64].contains(where: { $0 != 0 }) {
+      lengths.append(first + UInt64(place) + 1)
     }
     return lengths
   }
@@ -411,16 +413,4 @@ private struct OlderSignatures {
   var byRoot: [UInt64: UInt64] = [:]
   var isGood: [UInt64: Bool] = [:]
   var tried = 0
-}
-
-extension [UInt64] {
-  /// Where the first number is for which something holds, as it does for all behind it.
-  fileprivate func firstPlace(where holds: (UInt64) -> Bool) -> Int {
-    var (low, high) = (0, count)
-    while low < high {
-      let middle = (low + high) / 2
-      if holds(self[middle]) { high = middle } else { low = middle + 1 }
-    }
-    return low
-  }
 }
