@@ -5,8 +5,8 @@ import HyphaControlAPI
 import TestSupport
 import Testing
 
-/// All that a daemon does to its disk, while it is killed between any two calls and started again; then the same once more on a
-/// file system whose power is cut, and a daemon that has to go on from what that leaves.
+/// All that a daemon does to its disk, while it is killed between any two calls, or one of them fails, and it is started again; then
+/// the same once more on a file system whose power is cut, and a daemon that has to go on from what that leaves.
 ///
 /// `HYPHA_DISK_STATES` says from how many states, `HYPHA_SEED` from which.
 @Suite("A power cut under a daemon", .fewAtOnce, .timeLimit(.minutes(60))) struct DiskReplayTests {
@@ -18,12 +18,21 @@ import Testing
     var hyphalink: String?
     /// Texts of posts.
     var posts: Set<String> = []
+    /// Keys of devices that were let in.
+    var writers: Set<String> = []
+
+    mutating func take(_ answer: Answer) {
+      if answer.id >= 1000, answer.result?.id != nil { posts.insert(DiskReplayTests.text(answer.id)) }
+      if let link = answer.result?.hyphalink { hyphalink = link }
+      if let key = answer.result?.key { writers.insert(key) }
+    }
   }
 
   private struct Answer: Decodable {
     struct Result: Decodable {
       var hyphalink: String?
       var id: String?
+      var key: String?
     }
     var id: Int
     var result: Result?
@@ -76,7 +85,8 @@ import Testing
       // The first that a process does is to lock the folder: the one before was killed.
       if let folder = renamed, call.path != "lock" {
         #expect(
-          call.kind == .synced && call.path == folder, "\(folder) was not synced after a rename")
+          [.synced, .syncFailed].contains(call.kind) && call.path == folder,
+          "\(folder) was not synced after a rename")
       }
       renamed = nil
       switch call.kind {
@@ -108,13 +118,13 @@ import Testing
   ///
   /// - Parameter promised: beside what was answered: after so many calls.
   private func cutPower(
-    _ calls: [DiskCall], promised: [(calls: Int, posts: Set<String>)] = [],
+    _ calls: [DiskCall], promised: [(calls: Int, posts: Set<String>)] = [], states: Int = states,
     _ random: inout SeededRandom
   ) async throws {
     let answered = calls.indices.filter { !answers(calls[$0]).isEmpty }
     let started = calls.indices.filter { calls[$0].path == "lock" }
     var moments: [Int: Int] = [:]
-    for state in 0..<Self.states {
+    for state in 0..<states {
       let moment =
         switch state % 3 {
         case 0: answered.randomElement(using: &random) ?? 0
@@ -128,12 +138,7 @@ import Testing
     var promise = Promise()
     for (place, call) in calls.enumerated() {
       try disk.apply(call)
-      for answer in answers(call) {
-        if answer.id >= 1000, answer.result?.id != nil {
-          promise.posts.insert(Self.text(answer.id))
-        }
-        if let link = answer.result?.hyphalink { promise.hyphalink = link }
-      }
+      for answer in answers(call) { promise.take(answer) }
       for told in promised where told.calls == place { promise.posts.formUnion(told.posts) }
       for _ in 0..<moments[place, default: 0] {
         let node = try TestNode()
@@ -152,6 +157,7 @@ import Testing
     }
     let status = try node.client().call(NodeStatus.self, .init())
     if let link = promise.hyphalink { #expect(status.hyphalink == link, "\(moment)") }
+    #expect(Set(status.feeds.map(\.key)).isSuperset(of: promise.writers), "\(moment)")
     guard status.hyphalink != nil else { return }
     var held = try texts(node)
     #expect(
@@ -193,15 +199,30 @@ import Testing
     try disk.kill(after: Int.random(in: 1...count, using: &random), kind, path)
   }
 
-  /// Starts a daemon that may be killed meanwhile.
+  /// Starts a daemon that may be killed meanwhile, or whose disk may fail.
   ///
   /// - Returns: whether it runs.
-  private func start(_ node: TestNode) async throws -> Bool {
+  private func start(_ node: TestNode, _ disk: TestDisk) async throws -> Bool {
     do { try await node.start() } catch {
-      guard node.daemon?.poll()?.status == -SIGKILL else { throw error }
+      guard let ended = node.daemon?.poll(), ended.status == -SIGKILL || disk.fault != nil else {
+        throw error
+      }
       return false
     }
     return true
+  }
+
+  /// Has a daemon become a hypha's, if it is nobody's, post, and let a device in, as far as it gets.
+  private func live(_ node: TestNode, round: Int, _ random: inout SeededRandom) async {
+    if (try? node.client().call(NodeStatus.self, .init()))?.role == .uninitialised {
+      _ = try? node.client().call(
+        NodeInitialise.self,
+        .init(domain: "example.org", passphrase: Self.passphrase, deviceName: "laptop"))
+    }
+    await post(node, round: round, 8)
+    let device = Hex.encode(random.bytes(32))
+    _ = try? node.client().call(DatabaseAuthorize.self, .init(key: device))
+    await post(node, round: round + 100, 8)
   }
 
   /// Posts until it is done, or the daemon is gone.
@@ -231,17 +252,7 @@ import Testing
     var killed = 0
     for round in 1...rounds {
       try plan(round, of: rounds, disk, &random)
-      if try await start(node) {
-        if (try? node.client().call(NodeStatus.self, .init()))?.role == .uninitialised {
-          _ = try? node.client().call(
-            NodeInitialise.self,
-            .init(domain: "example.org", passphrase: Self.passphrase, deviceName: "laptop"))
-        }
-        await post(node, round: round, 8)
-        let device = Hex.encode(random.bytes(32))
-        _ = try? node.client().call(DatabaseAuthorize.self, .init(key: device))
-        await post(node, round: round + 100, 8)
-      }
+      if try await start(node, disk) { await live(node, round: round, &random) }
       if node.daemon?.poll()?.status == -SIGKILL { killed += 1 }
       try await node.kill()
     }
@@ -252,6 +263,45 @@ import Testing
     print(
       "seed \(Self.seed): killed \(killed) times, \(calls.count) calls, power cut in \(Self.states) states"
     )
+  }
+
+  @Test("A device loses nothing, whichever call to its disk fails", arguments: [EIO, ENOSPC])
+  func failing(error: CInt) async throws {
+    var random = SeededRandom(Self.seed &+ UInt64(error))
+    let lives = max(12, Self.states / 4)
+    var (faults, ends) = (0, 0)
+    for life in 0..<lives {
+      let node = try TestNode()
+      let disk = try await TestDisk(of: node)
+      // In its first process, in which it becomes a hypha's, or in the next one.
+      for round in 1...1 + life % 2 {
+        let place = Int.random(in: 1...120, using: &random)
+        if round == 1 + life % 2 { try disk.fail(after: place, error) }
+        if try await start(node, disk) { await live(node, round: round, &random) }
+        // What its own feed's files are worth is not known any more. Another device's that cannot be opened is tried again.
+        let mustEnd = error == EIO && disk.fault?.hasPrefix("hypha/source/") == true
+        let comment: Comment = "call \(place), \(disk.fault ?? "none")"
+        if let ended = mustEnd ? try? await node.daemon?.end(within: 30) : node.daemon?.poll() {
+          ends += 1
+          #expect(ended.status == EX_IOERR || ended.status == EXIT_FAILURE, comment)
+        } else {
+          #expect(!mustEnd, comment)
+        }
+        try await node.kill()
+      }
+      if disk.fault != nil { faults += 1 }
+      disk.failNoMore()
+      let calls = disk.calls
+      var promise = Promise()
+      for call in calls { for answer in answers(call) { promise.take(answer) } }
+      try await expect(
+        promise, of: node,
+        "seed \(Self.seed), life \(life), error \(error), \(disk.fault ?? "none")")
+      try await node.kill()
+      try await cutPower(calls, states: 2, &random)
+    }
+    #expect(faults > lives / 2)
+    print("seed \(Self.seed): \(faults) of \(lives) disks failed with error \(error), \(ends) daemons ended")
   }
 
   @Test(
@@ -274,7 +324,7 @@ import Testing
     var killed = 0
     for round in 1...rounds {
       try plan(round, of: rounds, disk, &random)
-      if try await start(server) {
+      if try await start(server, disk) {
         try? connect(server, laptop)
         // When the server is killed as it makes the folder of the phone's feed.
         if Self.lastCalls[min(round, Self.lastCalls.count) - 1].path.isEmpty {

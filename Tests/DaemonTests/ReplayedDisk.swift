@@ -31,6 +31,11 @@ final class ReplayedDisk {
       changes = []
     }
 
+    func failSync(_ random: inout SeededRandom) {
+      durable = cutPower(&random)
+      changes = []
+    }
+
     func cutPower(_ random: inout SeededRandom) -> [String: Entry] {
       var left = durable
       let count = [0, changes.count, Int.random(in: 0...changes.count, using: &random)].randomElement(
@@ -43,12 +48,13 @@ final class ReplayedDisk {
   private let contents = SimulatedDisk()
   private let root = Folder()
   private var made = 0
+  private var random = SeededRandom(0)
   /// Files that were changed since their last sync.
   private(set) var unsynced: Set<String> = []
 
   /// Does what a daemon did.
   func apply(_ call: DiskCall) throws {
-    if call.kind == .output || call.path.isEmpty && call.kind != .synced { return }
+    if call.kind == .output || call.path.isEmpty && ![.synced, .syncFailed].contains(call.kind) { return }
     switch call.kind {
     case .created:
       made += 1
@@ -64,6 +70,9 @@ final class ReplayedDisk {
       if case .folder(let folder)? = entry(call.path) { return folder.sync() }
       try file(call.path).sync()
       unsynced.remove(call.path)
+    case .syncFailed:
+      if case .folder(let folder)? = entry(call.path) { return folder.failSync(&random) }
+      try file(call.path).failSync()
     case .renamed(let new):
       let to = DiskCall(kind: .synced, path: new, bytes: [])
       let moved = entry(call.path)

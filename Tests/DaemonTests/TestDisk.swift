@@ -96,9 +96,31 @@ struct TestDisk {
       return 0;
     }
 
+    /// One call that would change something fails, once, where the test wants that: one of so many, with this error.
+    static int fails(const char *path) {
+      static long left = -1;
+      static int error;
+      char plan[256];
+      pthread_mutex_lock(&lock);
+      if (left < 0) {
+        left = 0;
+        sscanf(text("fault", plan), "%ld %d", &left, &error);
+      }
+      int isNow = left > 0 && --left == 0;
+      pthread_mutex_unlock(&lock);
+      if (!isNow) return 0;
+      char name[4096];
+      int file = syscall(SYS_open, control(name, "faulted"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+      syscall(SYS_write, file, path, strlen(path));
+      syscall(SYS_close, file);
+      errno = error;
+      return 1;
+    }
     /// As the kernel does it to a file system with errors: also for files that are open.
     static int isReadOnly(const char *path) {
-      if (!path || !has("readonly")) return 0;
+      if (!path) return 0;
+      if (fails(path)) return 1;
+      if (!has("readonly")) return 0;
       errno = EROFS;
       return 1;
     }
@@ -160,9 +182,14 @@ struct TestDisk {
         if (end && end <= size && !strcmp(path + size - end, wanted)) {
           char own[4096];
           syscall(SYS_unlink, control(own, "fail"));
+          note('f', path, 0, 0, 0);
           errno = EIO;
           return -1;
         }
+      }
+      if (path && fails(path)) {
+        note('f', path, 0, 0, 0);
+        return -1;
       }
       int result = syscall(call, file);
       if (result == 0) note('s', path, 0, 0, 0);
@@ -184,6 +211,7 @@ struct TestDisk {
       return result;
     }
     int rmdir(const char *path) {
+      if (isReadOnly(inside(path))) return -1;
       int result = syscall(SYS_rmdir, path);
       if (result == 0) note('u', inside(path), 0, 0, 0);
       return result;
@@ -257,6 +285,23 @@ struct TestDisk {
     unlink("\(folder.path)/kill")
   }
 
+  /// Has one call that changes something fail once, in the daemon that starts next: one of so many, with this error.
+  func fail(after calls: Int, _ error: CInt) throws {
+    unlink("\(folder.path)/faulted")
+    try set("fault", "\(calls) \(error)")
+  }
+
+  /// What that call was for; `nil` if it did not come.
+  var fault: String? {
+    guard access("\(folder.path)/faulted", F_OK) == 0 else { return nil }
+    return String(decoding: folder.read("faulted"), as: UTF8.self)
+  }
+
+  /// Has the next daemon's calls be done.
+  func failNoMore() {
+    unlink("\(folder.path)/fault")
+  }
+
   /// Has the file system refuse to be written to.
   func becomeReadOnly() throws {
     try set("readonly", "")
@@ -294,6 +339,8 @@ struct DiskCall {
     case written(at: Int)
     case resized(to: Int)
     case synced
+    /// What was not synced is there or not; the system takes it for written.
+    case syncFailed
     case renamed(to: String)
     case removed
     case madeFolder
@@ -328,6 +375,7 @@ struct DiskCall {
         case UInt8(ascii: "w"): .written(at: position)
         case UInt8(ascii: "t"): .resized(to: position)
         case UInt8(ascii: "s"): .synced
+        case UInt8(ascii: "f"): .syncFailed
         case UInt8(ascii: "r"): .renamed(to: String(decoding: bytes, as: UTF8.self))
         case UInt8(ascii: "u"): .removed
         case UInt8(ascii: "m"): .madeFolder

@@ -339,7 +339,7 @@ final class SimulatedNetwork {
       {
         wire.inFlight[side].removeFirst()
         let end = wire.ends[side]
-        note(6, Int(end.id), packet.bytes.count)
+        note(6, Int(end.id), packet.bytes.count, packet.bytes.hashValue)
         if packet.bytes.count > 1 { activity += 1 }
         try attempt(nodes[end.place]) {
           try nodes[end.place].receive(packet.bytes, from: end.id, now: wall, monotonic: UInt64(now))

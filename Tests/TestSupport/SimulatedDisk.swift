@@ -5,11 +5,17 @@ package import Hypercore
 package final class SimulatedDisk {
   /// What goes wrong at a call.
   package enum Fault: CaseIterable, Sendable {
-    /// `EIO`: a read, a write or a truncation does nothing. A sync that fails leaves any part of what was written, and the
-    /// system takes the rest for written as well: no later sync makes up for it.
+    /// `EIO`: a read, a write or a truncation does nothing.
     case refused
-    /// `ENOSPC`, after a part of a write.
+    /// `ENOSPC`, after a part of a write; at a truncation or a sync, too, where a file system finds room only then.
     case full
+
+    fileprivate var error: StorageError {
+      switch self {
+      case .refused: StorageError(.system(5), "the simulated disk refuses")
+      case .full: StorageError(.full, "the simulated disk is full")
+      }
+    }
   }
 
   package static let sectorSize = 512
@@ -51,15 +57,9 @@ package final class SimulatedDisk {
     return contents
   }
 
-  fileprivate enum Call {
-    case read
-    case write
-    case other
-  }
-
-  fileprivate func call(_ call: Call) -> Fault? {
-    if call != .read { beforeCall() }
-    guard let fault, fault.kind == .refused || call == .write else { return nil }
+  fileprivate func call(isRead: Bool = false) -> Fault? {
+    if !isRead { beforeCall() }
+    guard let fault, fault.kind == .refused || !isRead else { return nil }
     guard fault.after == 0 else {
       self.fault?.after -= 1
       return nil
@@ -98,38 +98,41 @@ package final class SimulatedFile: RandomAccessStorage {
   }
 
   package func read(into buffer: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(StorageError) {
-    if disk.call(.read) != nil { throw Self.refused }
+    if let fault = disk.call(isRead: true) { throw fault.error }
     try current.read(into: buffer, at: offset)
   }
 
   package func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(StorageError) {
-    let fault = disk.call(.write)
-    if fault == .refused { throw Self.refused }
+    let fault = disk.call()
+    if let fault, fault == .refused { throw fault.error }
     let count = fault == .full ? Int.random(in: 0...bytes.count, using: &disk.random) : bytes.count
     let written = UnsafeRawBufferPointer(rebasing: bytes[..<count])
     try current.write(written, at: offset)
     changes.append(.write([UInt8](written), at: Int(offset)))
-    if fault == .full { throw StorageError(.full, "the simulated disk is full") }
+    if let fault { throw fault.error }
   }
 
   package func truncate(to size: UInt64) throws(StorageError) {
-    if disk.call(.other) != nil { throw Self.refused }
+    if let fault = disk.call() { throw fault.error }
     try current.truncate(to: size)
     changes.append(.resize(Int(size)))
   }
 
   package func sync() throws(StorageError) {
-    let fault = disk.call(.other)
-    if fault != nil {
-      durable = cutPower(&disk.random, stale: [])
-    } else {
-      for change in changes { Self.apply(change, to: &durable) }
+    if let fault = disk.call() {
+      failSync()
+      throw fault.error
     }
+    for change in changes { Self.apply(change, to: &durable) }
     changes = []
-    if fault != nil { throw Self.refused }
   }
 
-  private static let refused = StorageError(.system(5), "the simulated disk refuses")
+  /// A sync that fails leaves any part of what was written, and the system takes the rest for written as well: no later sync makes
+  /// up for it.
+  package func failSync() {
+    durable = cutPower(&disk.random, stale: [])
+    changes = []
+  }
 
   private static func apply(_ change: Change, to bytes: inout [UInt8]) {
     switch change {
