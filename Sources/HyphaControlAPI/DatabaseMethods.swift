@@ -1,10 +1,12 @@
 /// One entry of the database.
 public struct EntryInfo: Codable, Equatable, Sendable {
   public var key: String
-  /// The value, if it is UTF-8; otherwise `base64` has it. Neither for a deletion.
+  /// The value, if it is UTF-8; otherwise `base64` has it. Neither for a deletion, or where `bytes` is given.
   public var text: String?
-  /// The value in base 64, if it is not UTF-8.
+  /// The value in base 64, if it is not UTF-8, or shorter so.
   public var base64: String?
+  /// The size of a value that is left out, since the answer would be too long: `database.get` with `feed` has it.
+  public var bytes: Int?
   public var deleted: Bool
   /// Public key of the writer's feed, 64 hexadecimal digits.
   public var feed: String
@@ -14,12 +16,13 @@ public struct EntryInfo: Codable, Equatable, Sendable {
   public var clock: [String: UInt64]
 
   public init(
-    key: String, text: String?, base64: String?, deleted: Bool, feed: String, seq: UInt64,
+    key: String, text: String?, base64: String?, bytes: Int? = nil, deleted: Bool, feed: String, seq: UInt64,
     clock: [String: UInt64]
   ) {
     self.key = key
     self.text = text
     self.base64 = base64
+    self.bytes = bytes
     self.deleted = deleted
     self.feed = feed
     self.seq = seq
@@ -69,10 +72,13 @@ public enum DatabaseGet: ControlMethod {
     public var key: String
     /// A version, to read the database as it was.
     public var at: String?
+    /// A writer's feed, 64 hexadecimal digits: only what stands there.
+    public var feed: String?
 
-    public init(key: String, at: String? = nil) {
+    public init(key: String, at: String? = nil, feed: String? = nil) {
       self.key = key
       self.at = at
+      self.feed = feed
     }
   }
   public static let name = "database.get"

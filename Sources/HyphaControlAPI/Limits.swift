@@ -22,6 +22,9 @@ public enum ControlLimits {
   public static let entriesPerList = 1000
   /// `database.list` and `database.history` stop before their keys and values exceed this many bytes.
   public static let entryBytesPerList = lineBytes / 8
+  /// Of the entries of one key, values are left out of an answer, the winner's never, once they exceed this many bytes in it:
+  /// one of ``valueBytes`` in base 64, and some more.
+  public static let valueBytesPerKey = lineBytes * 3 / 4
   /// Most connections to the socket at a time.
   public static let connections = 64
   /// Most requests of one connection that are being answered at a time.

@@ -101,6 +101,22 @@ import Testing
     #expect(history.count == count)
   }
 
+  @Test("A value of bytes that JSON makes six of is kept and shown like any other")
+  func controlCharacters() async throws {
+    let node = try await HyphactlTests.origin()
+    let value = [UInt8](repeating: 0, count: ControlLimits.valueBytes)
+    try await #expect(node.ctl("put", "zeros", input: value).status == 0)
+    try await #expect(node.ctl("put", "other", "value").status == 0)
+    #expect(try await node.ctl("get", "zeros").stdout == value)
+    let list = try await node.ctl("list", "--values")
+    #expect(list.status == 0 && list.text.contains("other\tvalue") && list.text.contains("zeros\t"))
+    for limit in ["1", "20"] {
+      let history = try await node.ctl("history", "--limit", limit)
+      #expect(history.status == 0 && history.text.contains("put other"))
+    }
+    #expect(try await node.ctl("history", "zeros").text.contains("put zeros"))
+  }
+
   @Test("Wrong keys, values, versions and writers are refused, and say what is wrong")
   func refusals() async throws {
     let node = try await HyphactlTests.origin()
@@ -176,6 +192,13 @@ import Testing
     try await #expect(phone.ctl("put", "color", "blue").status == 0)
     try await #expect(origin.ctl("put", "color", "red").status == 0)
     try await #expect(phone.ctl("delete", id).status == 0)
+    let large = Dictionary(
+      uniqueKeysWithValues: [phone, origin].map {
+        ($0.url, [UInt8](repeating: UInt8(truncatingIfNeeded: $0.port) | 0x80, count: 500_000))
+      })
+    for node in [phone, origin] {
+      try await #expect(node.ctl("put", "large", input: large[node.url] ?? []).status == 0)
+    }
     let edit = #"{"text":"changed","created":"2026-01-01T00:00:00.000Z","device":"d"}"#
     try await #expect(origin.ctl("put", "posts/\(id)", edit).status == 0)
     try await #expect(phone.ctl("connect", origin.url).status == 0)
@@ -191,6 +214,20 @@ import Testing
       #expect(all.count == 2 && all.filter { $0.hasPrefix("*") }.count == 1)
       #expect(all.contains { $0.hasSuffix("blue") } && all.contains { $0.hasSuffix("red") })
       #expect(try await node.ctl("list", "color").text == "color!")
+      // Both values are too long for one answer.
+      let winner = try await node.ctl("get", "large").stdout
+      #expect(large.values.contains(winner))
+      var values: Set<[UInt8]> = []
+      for key in try node.client().call(NodeStatus.self, .init()).feeds.map(\.key) {
+        values.insert(try await node.ctl("get", "large", "--feed", String(key.prefix(8))).stdout)
+      }
+      #expect(values == Set(large.values))
+      let both = try await node.ctl("get", "large", "--all").text
+      #expect(
+        both.contains("(500000 bytes that are no text)")
+          && both.contains("(500000 bytes that are left out here)"))
+      try await #expect(node.ctl("history", "large").status == 0)
+      #expect(try await node.ctl("get", "large", "--feed", "x").stderr.contains("0 values of “large”"))
       // The post is deleted on one side, and stays so; what the other made of it can be seen.
       #expect(try await node.ctl("posts").text.isEmpty)
       let versions = try await node.ctl("posts", "--all").text

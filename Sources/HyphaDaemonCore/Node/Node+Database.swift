@@ -10,8 +10,13 @@ extension Node {
     let hypha = try openHypha()
     return try Self.asking { () throws(HyperdbError) in
       let entries = try Self.state(hypha.database, at: params.at).get(params.key)
-      guard !entries.isEmpty else { throw HyperdbError(.badVersion, "“\(params.key)” is not set") }
-      return KeyInfo(entries, hypha.database)
+        .filter { params.feed == nil || params.feed == $0.feed.hex }
+      var page = Page(limit: 1)
+      guard !entries.isEmpty, let infos = page.take(entries, hypha.database) else {
+        throw HyperdbError(
+          .badVersion, "“\(params.key)” is not set\(params.feed == nil ? "" : " in that feed")")
+      }
+      return KeyInfo(entries, infos)
     }
   }
 
@@ -66,8 +71,8 @@ extension Node {
       var page = Page(limit: params.limit)
       var keys: [KeyInfo] = []
       try state.forEach(prefix: params.prefix ?? "", after: params.after) { entries in
-        guard page.takes(entries) else { return false }
-        keys.append(KeyInfo(entries, hypha.database))
+        guard let infos = page.take(entries, hypha.database) else { return false }
+        keys.append(KeyInfo(entries, infos))
         return true
       }
       return DatabaseList.Result(keys: keys, more: page.isFull, version: state.version.hex)
@@ -84,10 +89,10 @@ extension Node {
       if let key = params.key {
         var state = try Self.state(database, at: params.at)
         while let step = try state.historyStep(of: key) {
-          guard page.takes(step.entries) else {
+          guard let infos = page.take(step.entries, database) else {
             return DatabaseHistory.Result(steps: steps, next: state.version.hex)
           }
-          steps.append(step.entries.map { EntryInfo($0, database) })
+          steps.append(infos)
           state = step.earlier
         }
       } else {
@@ -98,8 +103,10 @@ extension Node {
           history = try History(database.snapshot(), reversed: true)
         }
         while case let rest = history.rest, let entry = try history.entry() {
-          guard page.takes([entry]) else { return DatabaseHistory.Result(steps: steps, next: rest.hex) }
-          steps.append([EntryInfo(entry, database)])
+          guard let infos = page.take([entry], database) else {
+            return DatabaseHistory.Result(steps: steps, next: rest.hex)
+          }
+          steps.append(infos)
         }
       }
       return DatabaseHistory.Result(steps: steps, next: nil)
@@ -158,12 +165,24 @@ private struct Page {
     self.limit = limit ?? ControlLimits.entriesPerList
   }
 
-  /// Whether further entries fit; the first always do.
-  mutating func takes(_ entries: [Entry]) -> Bool {
-    bytes += entries.reduce(0) { $0 + $1.key.count + ($1.value?.count ?? 0) + 128 * (1 + $1.clock.count) }
+  /// The entries of a key, or of a step, as they go into the answer; `nil` where they do not fit. The first always do.
+  mutating func take(_ entries: [Entry], _ database: Hyperdb<FileStorage>) -> [EntryInfo]? {
+    let values = entries.map { $0.value.map { ValueText($0) } }
+    bytes += zip(entries, values).reduce(0) {
+      $0 + $1.0.key.count + ($1.1?.byteCount ?? 0) + 128 * (1 + $1.0.clock.count)
+    }
     isFull = count == limit || count > 0 && bytes > ControlLimits.entryBytesPerList
-    if !isFull { count += 1 }
-    return !isFull
+    guard !isFull else { return nil }
+    count += 1
+    let winner = Entry.winner(of: entries)
+    var room = ControlLimits.valueBytesPerKey
+    if let place = entries.firstIndex(where: { $0 == winner }) { room -= values[place]?.byteCount ?? 0 }
+    return zip(entries, values).map { entry, value in
+      guard let value, entry != winner else { return EntryInfo(entry, value, database) }
+      guard value.byteCount <= room else { return EntryInfo(entry, nil, database) }
+      room -= value.byteCount
+      return EntryInfo(entry, value, database)
+    }
   }
 }
 
@@ -172,21 +191,19 @@ extension Version {
 }
 
 extension KeyInfo {
-  fileprivate init(_ entries: [Entry], _ database: Hyperdb<FileStorage>) {
-    self.init(
-      winner: Entry.winner(of: entries).flatMap { entries.firstIndex(of: $0) },
-      entries: entries.map { EntryInfo($0, database) })
+  fileprivate init(_ entries: [Entry], _ infos: [EntryInfo]) {
+    self.init(winner: Entry.winner(of: entries).flatMap { entries.firstIndex(of: $0) }, entries: infos)
   }
 }
 
 extension EntryInfo {
-  fileprivate init(_ entry: Entry, _ database: Hyperdb<FileStorage>) {
-    let text = entry.value.flatMap { String(validating: $0, as: UTF8.self) }
+  /// - Parameter value: the entry's, if it is not left out.
+  fileprivate init(_ entry: Entry, _ value: ValueText?, _ database: Hyperdb<FileStorage>) {
     var clock: [String: UInt64] = [:]
     for (key, count) in zip(database.writerKeys, entry.clock) where count > 0 { clock[key.hex] = count }
     self.init(
-      key: entry.keyText, text: text,
-      base64: text == nil ? entry.value.map { Data($0).base64EncodedString() } : nil,
+      key: entry.keyText, text: value?.text, base64: value?.base64,
+      bytes: value == nil ? entry.value?.count : nil,
       deleted: entry.isDeleted, feed: entry.feed.hex, seq: entry.seq, clock: clock)
   }
 }

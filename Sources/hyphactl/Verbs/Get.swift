@@ -7,7 +7,7 @@ struct Get: ParsableCommand {
     abstract: "Print what a key of the database is set to, byte for byte.",
     discussion: """
       Where devices set a key without knowing of each other, one value is printed, the same on every node; --all shows \
-      all of them.
+      all of them, and --feed prints another one.
       """)
 
   @OptionGroup var shared: SharedOptions
@@ -23,6 +23,12 @@ struct Get: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
+      "Print the value that stands in this feed: as many of its digits as tell it from the others.",
+      valueName: "digits"))
+  var feed: String?
+
+  @Option(
+    help: ArgumentHelp(
       "Look at an earlier version, as “put” and “list --json” print it.", valueName: "version"))
   var at: String?
 
@@ -30,11 +36,22 @@ struct Get: ParsableCommand {
     if file != nil, all || shared.json {
       throw ValidationError("--file takes one value: leave out --all and --json.")
     }
+    if feed != nil, all { throw ValidationError("--feed takes one value: leave out --all.") }
   }
 
   func run() throws {
     try shared.withDaemon { daemon in
-      let info = try daemon.call(DatabaseGet.self, DatabaseGet.Params(key: key, at: at))
+      var info = try daemon.call(DatabaseGet.self, DatabaseGet.Params(key: key, at: at))
+      if let feed {
+        let feeds = info.entries.map(\.feed).filter { $0.hasPrefix(feed) }
+        guard let only = feeds.first, feeds.count == 1 else {
+          Console.complain(
+            "\(feeds.count) values of “\(key)” stand in feeds that begin with “\(feed)”: --all shows which there are"
+          )
+          throw SharedOptions.Status.refused
+        }
+        info = try daemon.call(DatabaseGet.self, DatabaseGet.Params(key: key, at: at, feed: only))
+      }
       if shared.json { return try Console.printJSON(info) }
       if all { return show(info) }
       guard let winner = info.winningEntry, let value = winner.value else {
@@ -71,6 +88,7 @@ extension EntryInfo {
   /// The value in one line, without what could do things to a terminal.
   var printableValue: String {
     if deleted { return "(deleted)" }
+    if let bytes { return "(\(bytes) bytes that are left out here)" }
     if let text {
       return Console.printable(
         text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "⏎"))

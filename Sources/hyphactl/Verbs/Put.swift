@@ -42,13 +42,12 @@ struct Put: ParsableCommand {
         throw error.exit
       }
     }
-    let text = String(validating: bytes, as: UTF8.self)
+    let value = ValueText(bytes)
     try shared.withDaemon { daemon in
       let result = try daemon.call(
         DatabasePut.self,
         DatabasePut.Params(
-          key: key, text: text, base64: text == nil ? Data(bytes).base64EncodedString() : nil,
-          ifNotExists: ifNotExists ? true : nil))
+          key: key, text: value.text, base64: value.base64, ifNotExists: ifNotExists ? true : nil))
       if shared.json { return try Console.printJSON(result) }
       Console.print(result.version)
     }
