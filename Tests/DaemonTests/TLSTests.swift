@@ -15,9 +15,12 @@ import Testing
     folder = try TemporaryFolder()
   }
 
-  private func node(_ certificate: TestCertificate, more: String = "") async throws -> (TestNode, port: Int) {
+  private func node(
+    _ certificate: TestCertificate, more: String = "", environment: [String: String?] = [:]
+  ) async throws -> (TestNode, port: Int) {
     let port = try freePorts(1)[0]
     let node = try TestNode(settings: certificate.settings(port: port) + more)
+    node.environment = environment
     try await node.start()
     return (node, port)
   }
@@ -249,11 +252,16 @@ import Testing
     try #require(symlink("\(folder.path)/secret", "\(place)/link") == 0)
     try #require(mkdir("\(place)/folder", 0o755) == 0)
     try #require(mkfifo("\(place)/pipe", 0o644) == 0)
-    let (node, port) = try await node(certificate, more: "acme_folder = \"\(root)\"\n")
+    // As many as there are processors, which here stand for a large machine's.
+    let (node, port) = try await node(
+      certificate, more: "acme_folder = \"\(root)\"\n",
+      environment: ["NIO_SINGLETON_BLOCKING_POOL_THREAD_COUNT": "64"])
     let path = "/.well-known/acme-challenge"
     let found = try await WebAnswer.get("\(path)/token_-1", port: node.port)
     #expect(found.status == "200" && found.body == "token_-1.thumbprint")
     #expect(found.header("Content-Type") == "application/octet-stream")
+    let pid = try #require(node.daemon).pid
+    #expect(try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/task").count < 32)
     let encrypted = try await WebAnswer.get("\(path)/token_-1", port: port, trusting: certificate.certificate)
     #expect(encrypted.body == "token_-1.thumbprint")
     for name in ["none", "large", "link", "folder", "pipe", String(repeating: "a", count: 128)] {

@@ -1,4 +1,5 @@
 import Glibc
+import NIOPosix
 
 /// The challenges that an ACME client such as certbot puts down for the authority to fetch (RFC 8555, section 8.3).
 enum ACMEFolder {
@@ -24,11 +25,21 @@ enum ACMEFolder {
     }
   }
 
-  /// What is to be answered. Blocks: not for an event loop.
-  ///
+  /// One thread, since strangers ask: NIO's own pool is one for each processor, and ends the process where there may be no more.
+  private static let thread = {
+    let thread = NIOThreadPool(numberOfThreads: 1)
+    thread.start()
+    return thread
+  }()
+
+  /// What is to be answered, read where that may wait for a disk.
+  static func read(_ token: String, in folder: String) async -> [UInt8]? {
+    try? await thread.runIfActive { readNow(token, in: folder) }
+  }
+
   /// No link is followed below `folder`, and nothing but a small file is read: who may write there decides what a
   /// certificate's authority is told, and no more.
-  static func read(_ token: String, in folder: String) -> [UInt8]? {
+  private static func readNow(_ token: String, in folder: String) -> [UInt8]? {
     do throws(SystemError) {
       var place = try FileDescriptor(folder, O_RDONLY | O_DIRECTORY)
       for name in Self.path.split(separator: "/") {

@@ -140,8 +140,9 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   private static func challenge(_ token: String, in folder: String) async -> HTTPAnswer {
-    let bytes = try? await NIOThreadPool.singleton.runIfActive { ACMEFolder.read(token, in: folder) }
-    guard let bytes else { return .text(.notFound, "There is no such challenge.") }
+    guard let bytes = await ACMEFolder.read(token, in: folder) else {
+      return .text(.notFound, "There is no such challenge.")
+    }
     return HTTPAnswer(
       status: .ok, headers: ["Content-Type": "application/octet-stream"], body: ByteBuffer(bytes: bytes))
   }
