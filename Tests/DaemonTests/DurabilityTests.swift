@@ -308,6 +308,26 @@ struct DurabilityTests {
     #expect(try texts(laptop).isSuperset(of: ["before", "later"]))
   }
 
+  @Test("Connections that are kept and cannot be read stay, and none is added or ended in their place")
+  func unreadableConnections() async throws {
+    let laptop = try await HyphactlTests.origin()
+    let urls = (0..<3).map { "ws://127.0.0.1:\(9 + $0)" }
+    for url in urls.prefix(2) { try await #expect(laptop.ctl("connect", url).status == 0) }
+    let file = "\(laptop.statePath)/connections"
+    #expect(rename(file, "\(file).old") == 0 && mkdir(file, 0o700) == 0)
+    for verb in ["connect", "disconnect"] {
+      let ended = try await laptop.ctl(verb, urls[verb == "connect" ? 2 : 0])
+      #expect(ended.status != 0 && ended.stderr.contains("connections"), "\(ended)")
+    }
+    #expect(rmdir(file) == 0 && rename("\(file).old", file) == 0)
+    try await #expect(laptop.ctl("disconnect", urls[0]).status == 0)
+    try await laptop.kill()
+    try await laptop.start()
+    #expect(
+      try laptop.client().call(ConnectionsList.self, Nothing()).connections.map(\.url) == [urls[1]])
+    try await laptop.stop()
+  }
+
   @Test(
     "A file system that turns read-only ends the daemon, and loses nothing; it does not start before that is over"
   )

@@ -8,7 +8,11 @@ extension Node {
   func connectKept() async {
     guard record != nil, let outgoing else { return }
     for url in configuredConnections { await outgoing.add(url) }
-    for text in keptConnections() {
+    var kept: [String] = []
+    do throws(ControlError) { kept = try keptConnections() } catch {
+      logger.error("The kept connections cannot be read", metadata: ["reason": "\(error)"])
+    }
+    for text in kept {
       do throws(ReplicationURL.ParseError) {
         await outgoing.add(try ReplicationURL(text))
       } catch {
@@ -25,6 +29,8 @@ extension Node {
   public func addConnection(_ params: ConnectionsAdd.Params) async throws(ControlError) -> ConnectionInfo {
     guard let key = record?.publicKey, let outgoing else { throw Self.notInitialised }
     let url = try Self.url(params.url)
+    // Where they cannot be read, none is added in their place.
+    _ = try keptConnections()
     let kept = await outgoing.statuses.first { $0.url == url.description }
     // A node that was set back after it had been claimed is claimed anew.
     if let kept, params.setupCode == nil || kept.state == .connected {
@@ -48,11 +54,15 @@ extension Node {
     _ params: ConnectionsRemove.Params
   ) async throws(ControlError) -> ConnectionsRemove.Result {
     let url = try Self.url(params.url)
-    guard let outgoing, await outgoing.remove(url) else {
+    let kept = try keptConnections()
+    let others = kept.filter { $0 != url.description }
+    // First, so that where that fails it can be tried again.
+    if others != kept { try keepConnections(others) }
+    let isEnded = await outgoing?.remove(url) == true
+    guard isEnded || others != kept else {
       throw ControlError(.notFound, "This node keeps no connection to \(url).", field: "url")
     }
     endedConnections.insert(url)
-    try keepConnections(keptConnections().filter { $0 != url.description })
     return ConnectionsRemove.Result(url: url.description)
   }
 
@@ -80,11 +90,8 @@ extension Node {
     try keepConnections(keptConnections().filter { $0 != url.description } + [url.description])
   }
 
-  func keptConnections() -> [String] {
-    do throws(NodeError) { return try files.readConnections() } catch {
-      logger.warning("The kept connections cannot be read", metadata: ["reason": "\(error)"])
-      return []
-    }
+  func keptConnections() throws(ControlError) -> [String] {
+    do throws(NodeError) { return try files.readConnections() } catch { throw Self.controlError(error) }
   }
 
   func keepConnections(_ urls: [String]) throws(ControlError) {

@@ -60,7 +60,7 @@ extension Node {
 
   /// Keeps the connection first: a device that has signed in and is connected to nobody can do neither anything nor that again.
   private func becomeDevice(_ record: NodeRecord, at url: ReplicationURL) throws(ControlError) {
-    let kept = keptConnections()
+    let kept = try keptConnections()
     try keepConnection(url)
     if hypha != nil { closeHypha(CloseReason(.goingAway, "This node signs in.")) }
     do throws(ControlError) { try become(record) } catch {
