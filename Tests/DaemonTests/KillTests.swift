@@ -242,6 +242,36 @@ import Testing
     print("seed \(seed): \(length) blocks, slowest start \(slowest) s of processor time")
   }
 
+  @Test("Among 100,000 blocks that it fetches, it answers within a second, too, and comes to have all")
+  func longFeedOfAnother() async throws {
+    let seed = Self.seed
+    var random = EdgeRandom(seed: UInt64(seed))
+    let laptop = try await HyphactlTests.origin()
+    _ = try laptop.client().call(DatabasePut.self, .init(key: "before", text: "there"))
+    let server = try await HyphactlTests.fresh()
+    try await claim(server, by: laptop)
+    try await laptop.stop()
+    try lengthen(laptop, to: 100_000)
+    try await laptop.start()
+    func held() throws -> UInt64 {
+      try server.client().call(NodeStatus.self, .init()).feeds.first?.heldBlocks ?? 0
+    }
+    var (slowest, midway) = (0.0, 0)
+    for _ in 0..<max(4, Self.rounds / 4) {
+      let before = try held()
+      try await eventually("\(server.log)") { try held() > before || held() == 100_000 ? true : nil }
+      try await Task.sleep(for: .milliseconds(Int(random.next() % 400)))
+      if try held() < 100_000 { midway += 1 }
+      try await server.kill()
+      slowest = max(slowest, try await restart(server, &random))
+    }
+    #expect(midway > 0, "seed \(seed): it had all of them before it was killed")
+    #expect(slowest < Self.startSeconds, "seed \(seed)")
+    try await eventually("\(server.log)") { try held() == 100_000 ? true : nil }
+    try await expectIntact(server)
+    print("seed \(seed): killed \(midway) times as it fetched, slowest start \(slowest) s of processor time")
+  }
+
   // MARK: - Claiming and letting in
 
   @Test(

@@ -53,21 +53,23 @@ import Testing
     var server: TestNode
     var phone: TestNode
     var all: [TestNode] { [laptop, server, phone] }
+    /// Ports of `/metrics`, in the same order.
+    var metrics: [Int] = []
     var setupCode = ""
     /// What was printed by whom.
     var said: [(what: String, bytes: [UInt8])] = []
 
     init() async throws {
-      func node() async throws -> TestNode {
-        let metrics = try freePorts(1)[0]
+      metrics = try freePorts(3)
+      func node(_ metrics: Int) async throws -> TestNode {
         let node = try TestNode(
           settings: "[log]\nlevel = \"trace\"\n[metrics]\naddress = \"127.0.0.1:\(metrics)\"")
         try await node.start()
         return node
       }
-      laptop = try await node()
-      server = try await node()
-      phone = try await node()
+      laptop = try await node(metrics[0])
+      server = try await node(metrics[1])
+      phone = try await node(metrics[2])
     }
 
     mutating func run(_ node: TestNode, _ arguments: [String], input: [UInt8] = []) async throws -> Ended {
@@ -183,9 +185,7 @@ import Testing
 
     for (name, node) in [("laptop", hypha.laptop), ("server", hypha.server), ("phone", hypha.phone)] {
       for path in ["/", "/feed.json", "/feed.atom", "/.well-known/dat", "/healthz", "/../secrets/writer"] {
-        let client = try RawClient(host: node.host, port: node.port)
-        client.send("GET \(path) HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n")
-        hypha.said.append(("\(name) \(path)", try await client.readToEnd()))
+        hypha.said.append(("\(name) \(path)", try await get(path, node.host, node.port)))
       }
       for (method, answer) in try answers(of: node) { hypha.said.append(("\(name) \(method)", answer)) }
       for file in try FileManager.default.subpathsOfDirectory(atPath: node.statePath)
@@ -197,10 +197,21 @@ import Testing
       let arguments = try Data(contentsOf: URL(filePath: "/proc/\(try #require(node.daemon?.pid))/cmdline"))
       hypha.said.append(("\(name)'s arguments", Array(arguments)))
     }
+    for port in hypha.metrics {
+      let metrics = try await get("/metrics", "127.0.0.1", port)
+      #expect(String(decoding: metrics, as: UTF8.self).contains("hypha_"))
+      hypha.said.append(("/metrics", metrics))
+    }
     #expect(hypha.said.count > 200)
     for (what, bytes) in hypha.said {
       for secret in secrets { #expect(!secret.isIn(bytes), "\(secret.name) is in \(what)") }
     }
+  }
+
+  private func get(_ path: String, _ host: String, _ port: Int) async throws -> [UInt8] {
+    let client = try RawClient(host: host, port: port)
+    client.send("GET \(path) HTTP/1.1\r\nHost: example.org\r\nConnection: close\r\n\r\n")
+    return try await client.readToEnd()
   }
 
   /// What a node answers to every method of its control socket, and the events that this makes. One that it refuses says so.
