@@ -21,7 +21,7 @@ final class BackupFile {
       throw InputError("\(path) is there already, and stays as it is: give another name, or --force")
     }
     descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw Self.failure("cannot make \(temporary)") }
+    guard descriptor >= 0 else { throw Output.failure("cannot make \(temporary)") }
   }
 
   deinit {
@@ -31,14 +31,8 @@ final class BackupFile {
   }
 
   func write(_ bytes: [UInt8]) throws(InputError) {
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else {
-        throw Self.failure("cannot write \(path == "-" ? "standard output" : temporary)")
-      }
-      rest = rest.dropFirst(count)
+    if let error = Output.write(bytes, to: descriptor) {
+      throw Output.failure("cannot write \(path == "-" ? "standard output" : temporary)", error)
     }
   }
 
@@ -46,10 +40,10 @@ final class BackupFile {
   func finish() throws(InputError) {
     guard path != "-" else { return }
     guard fchmod(descriptor, 0o600) == 0, fsync(descriptor) == 0 else {
-      throw Self.failure("cannot write \(temporary)")
+      throw Output.failure("cannot write \(temporary)")
     }
     if mayReplace {
-      guard rename(temporary, path) == 0 else { throw Self.failure("cannot make \(path)") }
+      guard rename(temporary, path) == 0 else { throw Output.failure("cannot make \(path)") }
     } else if link(temporary, path) == 0 {
       unlink(temporary)
     } else {
@@ -65,9 +59,5 @@ final class BackupFile {
       fsync(opened)
       close(opened)
     }
-  }
-
-  private static func failure(_ what: String) -> InputError {
-    InputError("\(what): \(String(cString: strerror(errno)))")
   }
 }

@@ -1,28 +1,40 @@
 import FoundationEssentials
 import Glibc
 import HyphaControlAPI
+import Synchronization
 
 /// Standard output, standard error and the terminal.
+///
+/// Nothing ends because one of them is gone: a verb does all that it was told, whoever reads of it.
 enum Console {
+  /// What standard output was lost to, an error's number; 0 while it is there.
+  private static let outputError = Atomic<Int32>(0)
+
+  /// What is printed is dropped: its reader has seen enough, or it cannot be written.
+  static var outputIsGone: Bool { outputError.load(ordering: .relaxed) != 0 }
+
+  /// Something that was printed is missing, though nobody said that it is not wanted.
+  static var outputFailed: Bool { outputIsGone && outputError.load(ordering: .relaxed) != EPIPE }
+
   /// Writes a line of data.
   static func print(_ line: String) {
-    write(Array((line + "\n").utf8), to: STDOUT_FILENO)
+    emit(Array((line + "\n").utf8))
   }
 
   /// Writes data as it is; on a terminal, so that what follows is on a line of its own.
   static func print(bytes: [UInt8]) {
     let needsNewline = isatty(STDOUT_FILENO) == 1 && bytes.last != UInt8(ascii: "\n")
-    write(needsNewline ? bytes + [UInt8(ascii: "\n")] : bytes, to: STDOUT_FILENO)
+    emit(needsNewline ? bytes + [UInt8(ascii: "\n")] : bytes)
   }
 
   /// Writes a line for the person.
   static func note(_ line: String) {
-    write(Array((line + "\n").utf8), to: STDERR_FILENO)
+    show(line + "\n")
   }
 
   /// Writes over the line that the cursor of the terminal is in.
   static func rewrite(_ line: String) {
-    write(Array("\r\(line)\u{1b}[K".utf8), to: STDERR_FILENO)
+    show("\r\(line)\u{1b}[K")
   }
 
   /// Says what went wrong.
@@ -52,17 +64,16 @@ enum Console {
   /// - Parameter hidden: what is typed is not shown.
   /// - Returns: the line, or `nil` at the end of input.
   static func ask(_ question: String, hidden: Bool = false) -> String? {
-    let bytes = Array(question.utf8)
     guard hidden else {
-      write(bytes, to: STDERR_FILENO)
+      show(question)
       return readLine(strippingNewline: true)
     }
     while true {
       // Silent before the question shows: whoever sees it may type.
       let silent = SilentTerminal()
-      write(bytes, to: STDERR_FILENO)
+      show(question)
       let answer = silent.readLine()
-      write([UInt8(ascii: "\n")], to: STDERR_FILENO)
+      show("\n")
       guard let signal = silent.restore() else { return answer }
       // Ends or stops the program; after a stop, or where it is ignored, the question is still open.
       raise(signal)
@@ -102,17 +113,15 @@ enum Console {
     return "“\(String(view))”"
   }
 
-  private static func write(_ bytes: [UInt8], to descriptor: Int32) {
-    var rest = bytes[...]
-    while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
-      if count < 0 {
-        if errno == EINTR { continue }
-        // Whoever read this has seen enough.
-        if errno == EPIPE { exit(EXIT_SUCCESS) }
-        exit(EX_IOERR)
-      }
-      rest = rest.dropFirst(count)
-    }
+  /// Writes to standard output, until that is gone.
+  private static func emit(_ bytes: [UInt8]) {
+    guard !outputIsGone, let error = Output.write(bytes, to: STDOUT_FILENO) else { return }
+    outputError.store(error, ordering: .relaxed)
+    if error != EPIPE { complain("cannot write standard output: \(String(cString: strerror(error)))") }
+  }
+
+  /// Writes to standard error. Where that fails, there is nobody to tell.
+  private static func show(_ text: String) {
+    _ = Output.write(Array(text.utf8), to: STDERR_FILENO)
   }
 }

@@ -10,7 +10,7 @@ struct Hyphactl: ParsableCommand {
     discussion: """
       Talks to hyphad on this machine over its control socket. Data goes to standard output, messages to standard \
       error. Exit status: 0 done, 1 refused or not ready, 2 no daemon, 3 to 7 as the verbs for devices tell, 64 wrong \
-      usage, 65 wrong input. See hyphactl(1).
+      usage, 65 wrong input, 74 output that could not be written. See hyphactl(1).
       """,
     version: "hyphactl \(ControlAPI.release)",
     subcommands: [
@@ -22,7 +22,7 @@ struct Hyphactl: ParsableCommand {
     ])
 
   static func main() {
-    // A reader that has gone away is noticed when writing to it, and ends the program quietly.
+    // A reader that has gone away is noticed when writing to it.
     signal(SIGPIPE, SIG_IGN)
     // What `CommandLine.arguments` holds was repaired, so a post would not be what was given.
     for (number, argument) in CommandLine.arguments.indices.map({ ($0, CommandLine.unsafeArgv[$0]) }) {
@@ -31,6 +31,8 @@ struct Hyphactl: ParsableCommand {
       Glibc.exit(EX_DATAERR)
     }
     main(nil)
+    // The verb has done its work, but not told of it.
+    if Console.outputFailed { Glibc.exit(EX_IOERR) }
   }
 }
 

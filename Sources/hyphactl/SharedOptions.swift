@@ -55,3 +55,22 @@ struct SharedOptions: ParsableArguments {
     }
   }
 }
+
+extension ControlClient {
+  /// Hands on what happens, once it was subscribed to, until nobody reads what is printed of it.
+  func follow(
+    timeoutSeconds: Double? = nil, _ body: (ControlNotification.EventParams) throws -> Void
+  ) throws {
+    while !Console.outputIsGone {
+      switch try nextNotification(timeoutSeconds: timeoutSeconds) {
+      case .event(let params): try body(params)
+      case .ended(let ended):
+        Console.complain(ended.reason)
+        throw SharedOptions.Status.refused
+      case nil:
+        Console.complain("the daemon has closed the connection")
+        throw SharedOptions.Status.unreachable
+      }
+    }
+  }
+}

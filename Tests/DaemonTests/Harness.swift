@@ -365,6 +365,18 @@ final class TestNode {
     try await startCtl(arguments, input: input, environment: environment).end()
   }
 
+  /// Runs `hyphactl` with its streams elsewhere.
+  ///
+  /// - Parameter streams: as a shell has it; 3 is a pipe that nobody reads.
+  func ctl(_ arguments: [String], streams: String, input: [UInt8] = []) async throws -> Ended {
+    try await Running(
+      "/bin/bash",
+      ["-c", "exec 3> >(:); wait $!; exec \"$0\" \"$@\" \(streams)", try Programs.path("hyphactl")]
+        + arguments,
+      input: input, environment: ["HYPHA_SOCKET": socket]
+    ).end()
+  }
+
   /// Starts a `hyphactl` that goes on running.
   func startCtl(
     _ arguments: [String], input: [UInt8] = [], environment: [String: String?] = [:],

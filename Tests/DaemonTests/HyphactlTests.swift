@@ -392,6 +392,46 @@ import Testing
     #expect(ended.stderr == "")
   }
 
+  @Test func tellsByItsStatusEvenIfNobodyReadsWhatItSays() async throws {
+    let node = try await Self.origin()
+    let taken = try node.folder.write("taken", [])
+    for (arguments, status) in [
+      (["delete", "nonsense"], 1), (["get", "nonsense"], 1), (["audit", "http://127.0.0.1:1"], 1),
+      (["approve", "nonsense", "--yes"], 3), (["backup", taken], 65),
+      (["status", "--socket", "/nonexistent"], 2), (["post", "text", "--socket", "/nonexistent"], 2),
+    ] as [([String], Int32)] {
+      #expect(try await node.ctl(arguments, streams: "2>&3").status == status, "\(arguments)")
+    }
+    #expect(try await node.ctl(["setup-code"], streams: "1>&3 2>&3").status == 1)
+  }
+
+  @Test(arguments: [["posts", "--follow"], ["events", "--follow"]])
+  func followsNoLongerThanSomebodyReads(arguments: [String]) async throws {
+    let node = try await Self.origin()
+    _ = try await node.ctl("post", "text")
+    let unread = try await node.ctl(arguments, streams: ">&3")
+    #expect(unread.status == 0 && unread.stderr == "")
+    let full = try await node.ctl(arguments, streams: "> /dev/full")
+    #expect(full.status == 74 && full.stderr.contains("standard output"))
+  }
+
+  @Test func saysWhatItCouldNotPrint() async throws {
+    let node = try await Self.fresh()
+    let notReady = try await node.ctl(["status"], streams: "> /dev/full")
+    #expect(notReady.status == 1)
+    let made = try await node.ctl(
+      ["init", "--domain", "example.org", "--passphrase-file", "-"], streams: "> /dev/full",
+      input: Self.passphrase)
+    for ended in [notReady, made] {
+      #expect(ended.stderr.contains("cannot write standard output: No space left on device"))
+    }
+    #expect(made.status == 74)
+    // What was to be done is done.
+    let posted = try await node.ctl(["post", "text"], streams: "> /dev/full")
+    #expect(posted.status == 74)
+    #expect(try node.texts() == ["text"])
+  }
+
   // MARK: - Other nodes
 
   @Test func connectsClaimsWaitsAndDisconnects() async throws {

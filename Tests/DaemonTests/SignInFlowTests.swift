@@ -177,9 +177,10 @@ struct SignInFlowTests {
   func waits() async throws {
     let home = try await home()
     let phone = try await device()
-    let late = try await phone.startCtl(
-      arguments("phone", at: home, ["--wait", "--timeout", "0.2"]), input: HyphactlTests.passphrase
-    ).end()
+    // It waits whether somebody reads what it prints or not.
+    let late = try await phone.ctl(
+      arguments("phone", at: home, ["--wait", "--timeout", "0.2"]), streams: ">&3",
+      input: HyphactlTests.passphrase)
     #expect(late.status == 1 && late.stderr.contains("not answered"), "\(late)")
     let first = try #require(try status(phone).request)
     // Pending still: there is no need for another.

@@ -93,6 +93,13 @@ struct VerifyTests {
     #expect(try server.texts() == origin.texts())
   }
 
+  @Test("A repair that nobody reads of mends all the same") func unread() async throws {
+    let (origin, _) = try await pair()
+    try flip(origin, "tree", at: [32 + 40 * 20])
+    #expect(try await origin.ctl(["repair"], streams: ">&3").status == 0)
+    #expect(try await verify(origin).status == 0)
+  }
+
   @Test("What is damaged while a node is stopped comes back, and nothing else is signed in its place")
   func stopped() async throws {
     let (origin, server) = try await pair()

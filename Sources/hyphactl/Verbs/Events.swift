@@ -17,23 +17,12 @@ struct Events: ParsableCommand {
   func run() throws {
     try shared.withDaemon { daemon in
       _ = try daemon.call(EventsSubscribe.self, EventsSubscribe.Params(after: 0))
-      while true {
-        let notification: ControlClient.Notification?
-        do throws(ControlFailure) {
-          notification = try daemon.nextNotification(timeoutSeconds: follow ? nil : Self.lastEventSeconds)
-        } catch {
-          if error.code == .timedOut, !follow { return }
-          throw error
+      do {
+        try daemon.follow(timeoutSeconds: follow ? nil : Self.lastEventSeconds) {
+          try Console.printJSON($0.event)
         }
-        switch notification {
-        case .event(let params): try Console.printJSON(params.event)
-        case .ended(let ended):
-          Console.complain(ended.reason)
-          throw SharedOptions.Status.refused
-        case nil:
-          Console.complain("the daemon has closed the connection")
-          throw SharedOptions.Status.unreachable
-        }
+      } catch let failure as ControlFailure where failure.code == .timedOut && !follow {
+        return
       }
     }
   }

@@ -36,7 +36,7 @@ struct List: ParsableCommand {
       var count = 0
       var more = true
       var last: String?
-      while more, count < limit ?? .max {
+      while more, count < limit ?? .max, !Console.outputIsGone {
         let page = try daemon.call(
           DatabaseList.self,
           DatabaseList.Params(

@@ -41,7 +41,12 @@ struct Posts: ParsableCommand {
         return
       }
       for post in posts.reversed() { try show(post) }
-      try followOn(daemon, shown: Set(posts.map(\.id)))
+      // Those that came between subscribing and listing are known already.
+      let known = Set(posts.map(\.id))
+      try daemon.follow { params in
+        if let post = params.event.post, !known.contains(post.id) { try show(post) }
+        if let id = params.event.postID { try showDeleted(id) }
+      }
     }
   }
 
@@ -59,21 +64,6 @@ struct Posts: ParsableCommand {
       more = page.more && !page.posts.isEmpty
     }
     return (posts, more)
-  }
-
-  private func followOn(_ daemon: ControlClient, shown: Set<String>) throws {
-    while let notification = try daemon.nextNotification() {
-      switch notification {
-      case .ended(let ended):
-        Console.complain(ended.reason)
-        throw SharedOptions.Status.refused
-      case .event(let params):
-        if let post = params.event.post, !shown.contains(post.id) { try show(post) }
-        if let id = params.event.postID { try showDeleted(id) }
-      }
-    }
-    Console.complain("the daemon has closed the connection")
-    throw SharedOptions.Status.unreachable
   }
 
   private func show(_ post: PostInfo) throws {

@@ -52,25 +52,17 @@ struct Requests: ParsableCommand {
   }
 
   private func follow(_ daemon: ControlClient, shown: [RequestInfo]) throws {
-    while let notification = try daemon.nextNotification() {
-      switch notification {
-      case .ended(let ended):
-        Console.complain(ended.reason)
-        throw SharedOptions.Status.refused
-      case .event(let params):
-        // Those that came between subscribing and listing are known already.
-        guard let request = params.event.request, !shown.contains(request) else { continue }
-        if shared.json {
-          try Console.printJSON(["request": request])
-        } else if request.state == .pending {
-          Self.print(request)
-        } else {
-          Console.note("\(Self.title(request)): \(request.state.rawValue).")
-        }
+    try daemon.follow { params in
+      // Those that came between subscribing and listing are known already.
+      guard let request = params.event.request, !shown.contains(request) else { return }
+      if shared.json {
+        try Console.printJSON(["request": request])
+      } else if request.state == .pending {
+        Self.print(request)
+      } else {
+        Console.note("\(Self.title(request)): \(request.state.rawValue).")
       }
     }
-    Console.complain("the daemon has closed the connection")
-    throw SharedOptions.Status.unreachable
   }
 
   static func print(_ request: RequestInfo) {
