@@ -322,8 +322,10 @@ struct BackupTests {
     try post("a text to look for", on: origin)
     let right = try folder.write("passphrase", "correct horse battery\n".utf8)
     let wrong = try folder.write("wrong", "correct horse batterie\n".utf8)
+    // The same passphrase, whichever system's newline ends its line.
+    let elsewhere = try folder.write("elsewhere", "correct horse battery\r\n".utf8)
     expectDone(
-      try await origin.ctl("backup", file("backup"), "--encrypt", "--passphrase-file", right))
+      try await origin.ctl("backup", file("backup"), "--encrypt", "--passphrase-file", elsewhere))
     let bytes = folder.read("backup")
     #expect(bytes.starts(with: Array("hypha backup 1\n".utf8) + [1]))
     let secret = [UInt8](try Data(contentsOf: URL(filePath: "\(origin.statePath)/secrets/writer")))

@@ -187,6 +187,12 @@ import Testing
     #expect(try await node.ctl("status", "--json").json()["deviceName"] == .string("desk"))
     #expect(try await node.ctl("status").text.contains(link))
     for said in [node.log, made.stderr, made.text] { #expect(!said.contains("dominoes")) }
+    // As Windows writes lines, after an empty one, and with another behind.
+    let elsewhere = try await Self.fresh()
+    let lines = "\r\n" + String(decoding: Self.passphrase.dropLast(), as: UTF8.self) + "\r\nnotes\r\n"
+    let same = try await elsewhere.ctl(
+      "init", "--domain", "example.org", "--passphrase-file", "-", input: Array(lines.utf8))
+    #expect(same.status == 0 && same.text == link, "\(same.stderr)")
 
     let again = try await node.ctl("init", "--domain", "example.org", "--passphrase-file", file)
     #expect(again.status == 1)
@@ -307,6 +313,11 @@ import Testing
     let tooLong = try await post(longest + [97])
     #expect(tooLong.status == 65)
     #expect(tooLong.stderr.contains("65536"))
+    // The newline that ends the last line is not part of the text.
+    for newline in ["\n", "\r\n"] { #expect(try await post(longest + newline.utf8).status == 0) }
+    #expect(try await post(longest + "\n\n".utf8).status == 65)
+    let asArgument = try await node.ctl("post", String(repeating: "a", count: longest.count + 1))
+    #expect(asArgument.status == 65 && asArgument.stderr.contains("65536"))
     for (bytes, place) in [
       ([0xFF], "byte 1 "), ([0x61, 0xC3], "byte 2 "), ([0x61, 0xC3, 0x28, 0x62], "byte 2 "),
       ([0xE2, 0x98, 0x83, 0xED, 0xA0, 0x80], "byte 4 "), ([0xC0, 0x80], "byte 1 "),
@@ -330,7 +341,9 @@ import Testing
     #expect(argument.stderr.contains("argument 2 is not UTF-8"))
     let page = try await node.ctl("posts", "--json").json()
     guard case .array(let posts) = page["posts"] else { throw HarnessError("no posts") }
-    #expect(posts.count == 1)
+    #expect(
+      posts.map { $0["text"] }
+        == Array(repeating: .string(String(decoding: longest, as: UTF8.self)), count: 3))
   }
 
   @Test func deleteTakesAPostBack() async throws {

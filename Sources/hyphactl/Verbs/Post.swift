@@ -16,11 +16,7 @@ struct Post: ParsableCommand {
 
   func run() throws {
     let text: String
-    if let argument = self.text {
-      text = argument
-    } else {
-      do throws(InputError) { text = try Self.standardInput() } catch { throw error.exit }
-    }
+    do throws(InputError) { text = try given() } catch { throw error.exit }
     try shared.withDaemon { daemon in
       let result = try daemon.call(PostsCreate.self, PostsCreate.Params(text: text))
       if shared.json { return try Console.printJSON(result) }
@@ -28,8 +24,12 @@ struct Post: ParsableCommand {
     }
   }
 
-  private static func standardInput() throws(InputError) -> String {
+  private func given() throws(InputError) -> String {
+    if let text {
+      try Input.check(text.utf8.count, limit: ControlLimits.postBytes, of: "the text")
+      return text
+    }
     if Console.inputIsTerminal { Console.note("Type the post; end it with Ctrl-D on a line of its own.") }
-    return try Input.text(Input.read("-", limit: ControlLimits.postBytes), from: "standard input")
+    return try Input.text("-", limit: ControlLimits.postBytes)
   }
 }

@@ -125,7 +125,7 @@ final class InputFile {
     name = path == "-" ? "standard input" : path
     descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
-      throw InputError("cannot read \(name): \(String(cString: strerror(errno)))")
+      throw Output.failure("cannot read \(name)")
     }
     var status = stat()
     size =
@@ -143,7 +143,7 @@ final class InputFile {
     while bytes.count < count {
       let read = Glibc.read(descriptor, &buffer, count - bytes.count)
       if read < 0, errno == EINTR { continue }
-      guard read >= 0 else { throw InputError("cannot read \(name): \(String(cString: strerror(errno)))") }
+      guard read >= 0 else { throw Output.failure("cannot read \(name)") }
       if read == 0 { break }
       bytes += buffer[..<read]
     }
