@@ -1,22 +1,23 @@
+import FoundationEssentials
 import Glibc
 
 /// Bytes that go into a file.
 enum Output {
-  /// Makes a file, or takes the place of one, as a whole: nobody sees half of it.
+  /// Takes the place of a file, whose mode stays, or makes one; what is there and is no file, such as a device or a pipe, is
+  /// written to.
   static func write(_ bytes: [UInt8], to path: String) throws(InputError) {
-    let temporary = path + ".\(getpid()).new"
-    let descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
-    guard descriptor >= 0 else { throw failure("cannot make \(temporary)") }
-    if let error = write(bytes, to: descriptor) {
-      close(descriptor)
-      unlink(temporary)
-      throw failure("cannot write \(temporary)", error)
+    let target = try Target(path)
+    // As /dev/stdout, where that may be a file that has something before this already.
+    if target.isStandardOutput { return Console.print(bytes: bytes) }
+    guard target.isSpecial else {
+      let file = try NewFile(target.path, mode: target.found.map { $0.st_mode & 0o777 }, mayReplace: true)
+      try file.write(bytes)
+      return try file.finish()
     }
-    guard close(descriptor) == 0, rename(temporary, path) == 0 else {
-      let failure = failure("cannot write \(path)")
-      unlink(temporary)
-      throw failure
-    }
+    let descriptor = open(path, O_WRONLY | O_NOCTTY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw failure("cannot write \(path)") }
+    defer { close(descriptor) }
+    if let error = write(bytes, to: descriptor) { throw failure("cannot write \(path)", error) }
   }
 
   /// Writes all of it to what is open.
@@ -37,5 +38,42 @@ enum Output {
 
   static func failure(_ what: String, _ error: Int32 = errno) -> InputError {
     InputError("\(what): \(String(cString: strerror(error)))")
+  }
+}
+
+/// What a path names that is to be written.
+struct Target {
+  /// Behind symbolic links: they stay as they are, and what they lead to is written.
+  let path: String
+  /// `nil` if nothing is there yet.
+  let found: stat?
+
+  init(_ path: String) throws(InputError) {
+    var found = stat()
+    if stat(path, &found) == 0 {
+      self.found = found
+    } else {
+      guard errno == ENOENT else { throw Output.failure("cannot write \(path)") }
+      self.found = nil
+    }
+    var end = path
+    // The system has followed them, so they come to an end.
+    while let link = try? FileManager.default.destinationOfSymbolicLink(atPath: end) {
+      end = link.hasPrefix("/") ? link : "\(Self.folder(of: end))/\(link)"
+    }
+    self.path = end
+  }
+
+  /// Something is there that is no file, and that no file may take the place of.
+  var isSpecial: Bool { found.map { $0.st_mode & S_IFMT != S_IFREG } ?? false }
+
+  var isStandardOutput: Bool {
+    var output = stat()
+    guard let found, fstat(STDOUT_FILENO, &output) == 0 else { return false }
+    return (found.st_dev, found.st_ino) == (output.st_dev, output.st_ino)
+  }
+
+  static func folder(of path: String) -> String {
+    path.lastIndex(of: "/").map { $0 == path.startIndex ? "/" : String(path[..<$0]) } ?? "."
   }
 }

@@ -108,8 +108,7 @@ struct BackupTests {
     let again = try await origin.ctl("backup", file("backup"))
     #expect(again.status == 65 && again.stderr.contains("--force"))
     expectDone(try await origin.ctl("backup", file("backup"), "--force"))
-    let names = try FileManager.default.contentsOfDirectory(atPath: folder.path)
-    #expect(names == ["backup"])
+    #expect(try names == ["backup"])
 
     let posts = try texts(origin)
     let link = try status(origin).hyphalink
@@ -130,6 +129,104 @@ struct BackupTests {
     _ = try await restored.stop()
     try await restored.start()
     #expect(try texts(restored) == posts)
+  }
+
+  private var names: [String] {
+    get throws { try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted() }
+  }
+
+  @Test("A backup replaces files only, and those that links lead to")
+  func targets() async throws {
+    let origin = try await origin()
+    mkfifo(file("pipe"), 0o600)
+    for arguments in [[], ["--force"]] {
+      for target in [file("pipe"), folder.path] {
+        let refused = try await origin.startCtl(["backup", target] + arguments).end()
+        #expect(refused.status == 65 && refused.stderr.contains("is no regular file"), "\(refused)")
+      }
+    }
+    _ = try folder.write("old", "old".utf8)
+    symlink("old", file("link"))
+    #expect(try await origin.ctl("backup", file("link")).status == 65)
+    expectDone(try await origin.ctl("backup", file("link"), "--force"))
+    #expect(folder.read("old").starts(with: "hypha backup".utf8))
+    var found = stat()
+    #expect(lstat(file("old"), &found) == 0 && found.st_mode == S_IFREG | 0o600)
+    #expect(lstat(file("link"), &found) == 0 && found.st_mode & S_IFMT == S_IFLNK)
+    #expect(lstat(file("pipe"), &found) == 0 && found.st_mode & S_IFMT == S_IFIFO)
+    #expect(try names == ["link", "old", "pipe"])
+  }
+
+  /// The file system of the tests' folders has files without names.
+  private static let hasUnnamedFiles: Bool = {
+    guard let folder = try? TemporaryFolder() else { return false }
+    let file = open(folder.path, O_WRONLY | 0o20_000_000 | O_DIRECTORY | O_CLOEXEC, 0o600)
+    if file >= 0 { close(file) }
+    return file >= 0
+  }()
+
+  @Test(
+    "A backup that is broken off leaves nothing behind",
+    .enabled(if: hasUnnamedFiles, "the file system has no files without names"),
+    arguments: [SIGINT, SIGTERM, SIGHUP, SIGKILL])
+  func brokenOff(signal: Int32) async throws {
+    let origin = try await origin()
+    // It does not answer, so the backup waits with its file open.
+    origin.daemon?.send(SIGSTOP)
+    let backup = try origin.startCtl(["backup", file("backup")])
+    try await eventually("the backup does not open its file") {
+      let descriptors = "/proc/\(backup.pid)/fd"
+      return try FileManager.default.contentsOfDirectory(atPath: descriptors).contains {
+        (try? FileManager.default.destinationOfSymbolicLink(atPath: "\(descriptors)/\($0)"))?
+          .hasPrefix(folder.path) == true
+      } ? true : nil
+    }
+    backup.send(signal)
+    #expect(try await backup.end().status == -signal)
+    #expect(try names == [])
+  }
+
+  @Test("A backup needs no files without names, which some file systems do not have")
+  func namedMeanwhile() async throws {
+    let library = try await Preloaded(
+      """
+      #define _GNU_SOURCE
+      #include <errno.h>
+      #include <fcntl.h>
+      #include <stdarg.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      #define REFUSING(name) \
+        int name(const char *path, int flags, ...) { \
+          va_list rest; \
+          va_start(rest, flags); \
+          int mode = va_arg(rest, int); \
+          va_end(rest); \
+          if ((flags & O_TMPFILE) == O_TMPFILE) { errno = EOPNOTSUPP; return -1; } \
+          return syscall(SYS_openat, AT_FDCWD, path, flags, mode); \
+        }
+      REFUSING(open)
+      REFUSING(open64)
+      """)
+    let origin = try await origin()
+    func backup(_ arguments: String...) async throws -> Ended {
+      try await origin.startCtl(
+        ["backup", file("backup")] + arguments, environment: ["LD_PRELOAD": library.path]
+      ).end()
+    }
+    // It has a name while it is made.
+    origin.daemon?.send(SIGSTOP)
+    let waiting = try origin.startCtl(["backup", file("backup")], environment: ["LD_PRELOAD": library.path])
+    try await eventually("it has no name") {
+      try names == ["backup.\(waiting.pid).new"] ? true : nil
+    }
+    origin.daemon?.send(SIGCONT)
+    expectDone(try await waiting.end())
+    #expect(try await backup().status == 65)
+    expectDone(try await backup("--force"))
+    #expect(try names == ["backup"])
+    var found = stat()
+    #expect(stat(file("backup"), &found) == 0 && found.st_mode == S_IFREG | 0o600)
   }
 
   @Test("A writer that was restored does not contradict what it wrote after the backup")

@@ -1,3 +1,5 @@
+import FoundationEssentials
+import Glibc
 import HyphaControlAPI
 import Testing
 
@@ -50,6 +52,63 @@ import Testing
     let largest = [UInt8](repeating: 200, count: ControlLimits.valueBytes)
     try await #expect(node.ctl("put", "largest", input: largest).status == 0)
     #expect(try await node.ctl("get", "largest").stdout == largest)
+  }
+
+  @Test("A value goes where its file's name leads, and what is there stays what it is")
+  func targets() async throws {
+    let node = try await HyphactlTests.origin()
+    try await #expect(node.ctl("put", "k", "value").status == 0)
+    let folder = try TemporaryFolder()
+    func path(_ name: String) -> String { "\(folder.path)/\(name)" }
+    func get(_ name: String, streams: String = "") async throws {
+      let ended = try await node.ctl(
+        ["get", "k", "--file", name == "-" ? name : path(name)], streams: streams)
+      #expect(ended.status == 0 && ended.text == (name == "-" ? "value" : ""), "\(name): \(ended)")
+    }
+    func kind(_ name: String) -> mode_t {
+      var found = stat()
+      return lstat(path(name), &found) == 0 ? found.st_mode : 0
+    }
+    try await get("-")
+    let made = try await Running(
+      "/bin/sh",
+      ["-c", "umask 027; exec \"$0\" get k --file \"$1\"", try Programs.path("hyphactl"), path("new")],
+      environment: ["HYPHA_SOCKET": node.socket]
+    ).end()
+    #expect(made.status == 0 && kind("new") == S_IFREG | 0o640)
+
+    // A link, by way of another, to a file that its owner alone may read; and one to nothing.
+    mkdir(path("below"), 0o700)
+    chmod(try folder.write("below/private", "a longer value".utf8), 0o600)
+    symlink("below/link", path("link"))
+    symlink(path("below/private"), path("below/link"))
+    symlink("made", path("dangling"))
+    try await get("link")
+    try await get("dangling")
+    for name in ["link", "below/link", "dangling"] { #expect(kind(name) & S_IFMT == S_IFLNK, "\(name)") }
+    #expect(kind("below/private") == S_IFREG | 0o600)
+    for name in ["new", "below/private", "made"] { #expect(folder.read(name) == Array("value".utf8)) }
+
+    mkfifo(path("pipe"), 0o600)
+    let reader = try Running("/bin/cat", [path("pipe")])
+    try await get("pipe")
+    #expect(try await reader.end().text == "value")
+    #expect(kind("pipe") & S_IFMT == S_IFIFO)
+
+    // As /dev/stdout is; what stands in the file before stays.
+    symlink("/proc/self/fd/1", path("stdout"))
+    _ = try folder.write("log", "before ".utf8)
+    try await get("stdout", streams: ">> \(path("log"))")
+    #expect(kind("stdout") & S_IFMT == S_IFLNK)
+    #expect(folder.read("log") == Array("before value".utf8))
+
+    let below = try await node.ctl("get", "k", "--file", path("below"))
+    #expect(below.status == 65 && below.stderr.contains("Is a directory"))
+    symlink("loop", path("loop"))
+    try await #expect(node.ctl("get", "k", "--file", path("loop")).status == 65)
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+        == ["below", "dangling", "link", "log", "loop", "made", "new", "pipe", "stdout"])
   }
 
   @Test("A key is created once, unset, and found in its history and at earlier versions")

@@ -71,6 +71,7 @@ import Testing
     ["init", "--domain", "example.org"],
     ["init", "--hyphalink", "x", "--passphrase-file", "-"],
     ["init", "--domain", "d", "--passphrase-file", "-", "--generate-passphrase-to", "f"],
+    ["init", "--domain", "d", "--generate-passphrase-to", "-"],
     ["sign-in"], ["sign-in", "example.org"], ["sign-in", "a.example", "b.example", "--passphrase-file", "-"],
     ["sign-in", "--again", "example.org"], ["sign-in", "--again", "--passphrase-file", "-"],
     ["sign-in", "--again", "--name", "x"], ["sign-in", "--again", "--domain", "example.org"],

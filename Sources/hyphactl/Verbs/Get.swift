@@ -15,7 +15,9 @@ struct Get: ParsableCommand {
   @Argument(help: "The key, such as profile/name.")
   var key: String
 
-  @Option(help: ArgumentHelp("Write the value to this file.", valueName: "file"), completion: .file())
+  @Option(
+    help: ArgumentHelp("Write the value to this file, or to standard output for “-”.", valueName: "file"),
+    completion: .file())
   var file: String?
 
   @Flag(help: "Show every value that stands beside the others, with its writer.")
@@ -61,7 +63,7 @@ struct Get: ParsableCommand {
       if info.entries.count > 1 {
         Console.note("“\(key)” has \(info.entries.count) values beside each other: --all shows them.")
       }
-      if let file {
+      if let file, file != "-" {
         do throws(InputError) { try Output.write(value, to: file) } catch { throw error.exit }
       } else {
         Console.print(bytes: value)

@@ -49,6 +49,9 @@ struct Init: ParsableCommand {
     if passphraseFile != nil, generatePassphraseTo != nil {
       throw ValidationError("Give either --passphrase-file or --generate-passphrase-to.")
     }
+    if generatePassphraseTo == "-" {
+      throw ValidationError("--generate-passphrase-to makes a new file, and takes no “-”.")
+    }
     if hyphalink == nil, domain == nil {
       throw ValidationError("Give --domain (to make a hypha) or --hyphalink (to keep one that exists).")
     }
@@ -126,12 +129,12 @@ struct Init: ParsableCommand {
   private func write(_ passphrase: Secret, to path: String) throws {
     let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else {
-      throw InputError("cannot make \(path): \(String(cString: strerror(errno)))").exit
+      throw Output.failure("cannot make \(path)").exit
     }
     defer { close(descriptor) }
-    let bytes = Array((passphrase.text + "\n").utf8)
-    guard Glibc.write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else {
-      throw InputError("cannot write \(path): \(String(cString: strerror(errno)))").exit
+    let error = Output.write(Array((passphrase.text + "\n").utf8), to: descriptor)
+    guard error == nil, fsync(descriptor) == 0 else {
+      throw Output.failure("cannot write \(path)", error ?? errno).exit
     }
   }
 }
