@@ -214,7 +214,10 @@ public final class ControlClient {
         let milliseconds = CInt(min(max(0, left * 1000).rounded(.up), Double(CInt.max)))
         let ready = poll(&watched, 1, milliseconds)
         if ready == 0 || (ready < 0 && errno == EINTR && left <= 0) {
-          throw ControlFailure(code: .timedOut, context: "no answer from the daemon in time")
+          throw ControlFailure(
+            code: .timedOut,
+            context:
+              "hyphad does not answer on \(path). Does it start still, or hang? (systemctl status hyphad)")
         }
         if ready < 0 { continue }
       }

@@ -30,8 +30,7 @@ struct SharedOptions: ParsableArguments {
     Console.complain(failure.context)
     switch failure.code {
     case .refused: return Status.refused
-    case .timedOut: return Status.refused
-    case .noDaemon, .notPermitted, .closed, .badAnswer: return Status.unreachable
+    case .noDaemon, .notPermitted, .closed, .timedOut, .badAnswer: return Status.unreachable
     }
   }
 
@@ -57,6 +56,22 @@ struct SharedOptions: ParsableArguments {
 }
 
 extension ControlClient {
+  /// Seconds after which a daemon that has not answered hangs, or starts still: looking for what is wrong takes it half a minute.
+  static let patience = 45.0
+  /// How many seconds more a daemon has to say that what it waited for did not happen in time.
+  private static let grace = 5.0
+
+  func status() throws(ControlFailure) -> NodeInfo {
+    try call(NodeStatus.self, Nothing(), timeoutSeconds: Self.patience)
+  }
+
+  /// - Parameter timeoutSeconds: as long as the daemon waits at most, if not given.
+  func wait(for condition: NodeWait.Condition, timeoutSeconds: Double?) throws(ControlFailure) -> NodeInfo {
+    try call(
+      NodeWait.self, .init(for: condition, timeoutSeconds: timeoutSeconds),
+      timeoutSeconds: (timeoutSeconds ?? ControlLimits.waitSeconds) + Self.grace)
+  }
+
   /// Hands on what happens, once it was subscribed to, until nobody reads what is printed of it.
   func follow(
     timeoutSeconds: Double? = nil, _ body: (ControlNotification.EventParams) throws -> Void

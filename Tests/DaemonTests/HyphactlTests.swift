@@ -65,6 +65,22 @@ import Testing
     #expect(ended.stderr.contains("nothing listens"))
   }
 
+  @Test func waitsForADaemonThatDoesNotAnswerNoLongerThanItMust() async throws {
+    let node = try await Self.fresh()
+    node.daemon?.send(SIGSTOP)
+    let verbs = [
+      ["status"], ["version"], ["doctor"], ["init", "--hyphalink", "x"], ["wait", "--timeout", "1"],
+    ]
+    for (verb, running) in try verbs.map({ ($0, try node.startCtl($0)) }) {
+      let ended = try await running.end(within: 90)
+      #expect(ended.status == 2, "\(verb)")
+      let said = ended.stderr + (verb == ["doctor"] ? ended.text : "")
+      #expect(
+        said.contains("hyphad does not answer on \(node.socket)") && said.contains("systemctl status hyphad"),
+        "\(verb): \(said)")
+    }
+  }
+
   @Test(arguments: [
     [], ["frobnicate"], ["status", "--frobnicate"], ["delete"], ["connect"], ["posts", "--limit", "x"],
     ["posts", "--limit", "0"], ["posts", "--since", "yesterday"], ["wait", "--timeout", "0"], ["init"],

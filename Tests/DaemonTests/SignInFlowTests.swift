@@ -173,6 +173,17 @@ struct SignInFlowTests {
     }
   }
 
+  @Test("Whoever waits does not wait for a daemon that hangs") func hangs() async throws {
+    let home = try await home()
+    let phone = try await device()
+    let waiting = try phone.startCtl(
+      arguments("phone", at: home, ["--wait", "--timeout", "5"]), input: HyphactlTests.passphrase)
+    try await eventually { String(decoding: waiting.stdout, as: UTF8.self).contains("words ") ? true : nil }
+    phone.daemon?.send(SIGSTOP)
+    let ended = try await waiting.end()
+    #expect(ended.status == 2 && ended.stderr.contains("does not answer"), "\(ended)")
+  }
+
   @Test("A device that waits ends with the answer; one that was denied may ask again")
   func waits() async throws {
     let home = try await home()

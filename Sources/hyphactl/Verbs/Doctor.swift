@@ -19,7 +19,8 @@ struct Doctor: ParsableCommand {
     var checks: [Check]
     var status: ExitCode?
     do throws(ControlFailure) {
-      let found = try ControlClient(path: shared.socket).call(NodeDoctor.self, Nothing())
+      let found = try ControlClient(path: shared.socket).call(
+        NodeDoctor.self, Nothing(), timeoutSeconds: ControlClient.patience)
       checks = [Check("daemon", .good, "hyphad answers on \(shared.socket).")] + found.checks
     } catch {
       checks = [Check("daemon", .problem, error.context, advice: Self.advice(error))]
@@ -51,6 +52,7 @@ struct Doctor: ParsableCommand {
     case .noDaemon:
       "Is it running? systemctl status hyphad; why not: journalctl --unit hyphad --lines 20. Is its configuration good? "
         + "hyphad --check-config"
+    case .timedOut: "What does it do? systemctl status hyphad; journalctl --unit hyphad --lines 20."
     default: nil
     }
   }

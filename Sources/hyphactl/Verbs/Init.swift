@@ -64,7 +64,7 @@ struct Init: ParsableCommand {
   func run() throws {
     try shared.withDaemon { daemon in
       // Asked first, so that nobody writes down a passphrase for nothing.
-      if let link = try daemon.call(NodeStatus.self, Nothing()).hyphalink {
+      if let link = try daemon.status().hyphalink {
         Console.complain("this node already keeps the hypha \(link), and keeps that one")
         throw SharedOptions.Status.refused
       }

@@ -82,7 +82,7 @@ struct Repair: ParsableCommand {
     defer { progress.end() }
     let wanted = feeds.reduce(0) { $0 + $1.heldBlocks }
     while true {
-      let known = try daemon.call(NodeStatus.self, Nothing()).feeds
+      let known = try daemon.status().feeds
       let held = feeds.reduce(UInt64(0)) { sum, feed in
         sum + min(known.first { $0.key == feed.key }?.heldBlocks ?? 0, feed.heldBlocks)
       }

@@ -87,11 +87,12 @@ struct SignIn: ParsableCommand {
     try shared.withDaemon { daemon in
       let request: OwnRequestInfo
       if again {
-        request = try daemon.call(NodeRequestAgain.self, .init(lifetimeSeconds: lifetime))
+        request = try daemon.call(
+          NodeRequestAgain.self, .init(lifetimeSeconds: lifetime), timeoutSeconds: ControlClient.patience)
         if shared.json { try Console.printJSON(Output(request: request)) }
       } else {
         // Asked first, so that nobody types a passphrase for nothing.
-        let status = try daemon.call(NodeStatus.self, Nothing())
+        let status = try daemon.status()
         if let link = status.hyphalink, status.writer != nil {
           Console.complain(
             "this is a device of the hypha \(link) already; to ask again to be let in: hyphactl sign-in --again"
@@ -186,7 +187,7 @@ struct SignIn: ParsableCommand {
   private func answered(_ daemon: ControlClient) throws(ControlFailure) -> NodeInfo {
     while true {
       do throws(ControlFailure) {
-        return try daemon.call(NodeWait.self, .init(for: .answered, timeoutSeconds: timeout))
+        return try daemon.wait(for: .answered, timeoutSeconds: timeout)
       } catch {
         guard timeout == nil, case .refused(let refusal) = error.code, refusal.code == .timedOut else {
           throw error

@@ -20,7 +20,7 @@ struct SignOut: ParsableCommand {
 
   func run() throws {
     try shared.withDaemon { daemon in
-      let status = try daemon.call(NodeStatus.self, Nothing())
+      let status = try daemon.status()
       if !yes, status.hyphalink != nil {
         Console.note(Self.consequences(status))
         guard Console.confirm("Forget the keys?") else {

@@ -9,7 +9,7 @@ struct Status: ParsableCommand {
 
   func run() throws {
     try shared.withDaemon { daemon in
-      let status = try daemon.call(NodeStatus.self, Nothing())
+      let status = try daemon.status()
       if shared.json { try Console.printJSON(status) } else { print(status) }
       if !status.ready { throw SharedOptions.Status.refused }
     }

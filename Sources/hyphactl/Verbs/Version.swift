@@ -16,7 +16,8 @@ struct Version: ParsableCommand {
     var output = Output()
     var failure: ControlFailure?
     do throws(ControlFailure) {
-      output.daemon = try ControlClient(path: shared.socket).call(NodeVersion.self, Nothing())
+      output.daemon = try ControlClient(path: shared.socket).call(
+        NodeVersion.self, Nothing(), timeoutSeconds: ControlClient.patience)
     } catch {
       failure = error
     }

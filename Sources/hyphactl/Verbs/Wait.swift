@@ -22,8 +22,7 @@ struct Wait: ParsableCommand {
 
   func run() throws {
     try shared.withDaemon { daemon in
-      let status = try daemon.call(
-        NodeWait.self, NodeWait.Params(for: synced ? .synced : .ready, timeoutSeconds: timeout))
+      let status = try daemon.wait(for: synced ? .synced : .ready, timeoutSeconds: timeout)
       if shared.json { try Console.printJSON(status) }
     }
   }
