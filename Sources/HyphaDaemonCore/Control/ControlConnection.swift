@@ -42,10 +42,10 @@ struct ControlConnection<Service: ControlService>: Sendable {
       var inFlight = 0
       for try await chunk in inbound {
         lines.append(chunk.readableBytesView)
-        var isNew = false
         do {
           while let line = try lines.next() {
-            isNew = true
+            // From here on it may be this side that holds up the next.
+            timer.stop()
             guard line.contains(where: { $0 != 0x20 && $0 != 0x0D && $0 != 0x09 }) else { continue }
             guard let request = try await accept(line, outbound) else { continue }
             if try await subscriptions.handle(request, outbound, service) { continue }
@@ -64,7 +64,7 @@ struct ControlConnection<Service: ControlService>: Sendable {
           try await outbound.write(ByteBuffer(line: ControlCodec.response(id: nil, error: error)))
           return
         }
-        timer.update(hasPartialLine: lines.hasPartialLine, isNew: isNew)
+        timer.update(hasPartialLine: lines.hasPartialLine)
       }
       timer.stop()
       if lines.hasPartialLine {
@@ -150,10 +150,10 @@ private final class LineTimer: Sendable {
     self.channel = channel
   }
 
-  /// - Parameter isNew: a line was completed since the last call, so a partial one began after that.
-  func update(hasPartialLine: Bool, isNew: Bool) {
+  /// The time goes on from when the line began, however often this is called.
+  func update(hasPartialLine: Bool) {
     scheduled.withLock { scheduled in
-      if !hasPartialLine || isNew {
+      if !hasPartialLine {
         scheduled?.cancel()
         scheduled = nil
       }
@@ -172,6 +172,6 @@ private final class LineTimer: Sendable {
   }
 
   func stop() {
-    update(hasPartialLine: false, isNew: false)
+    update(hasPartialLine: false)
   }
 }
