@@ -281,6 +281,23 @@ struct ReplicationHostileTests {
     #expect(gone.map(\.0) == [silent.id] && gone.first?.1.code == .timedOut)
     #expect(seconds * 1000 > WireLimits.timeOutMilliseconds)
     #expect(seconds * 1000 < WireLimits.timeOutMilliseconds + 3000)
+    // One that goes on saying that it is there, but not who.
+    let nameless = Session(Session.Configuration(id: [UInt8](repeating: 9, count: 32)))
+    _ = try nameless.open(victim.feed.key)
+    try victim.node.connect(
+      99, Session.Configuration(id: [UInt8](repeating: 0xff, count: 32)), first: victim.feed.key)
+    victim.node.disconnect(silent.id)
+    seconds = 0
+    gone = victim.node.tick(now: victim.now)
+    var drops = nameless.takeOutput().dropLast()
+    while gone.isEmpty, seconds < 1000 {
+      try victim.node.receive(drops.popFirst().map { [$0] } ?? [], from: 99, now: victim.now)
+      victim.now += 1000
+      seconds += 1
+      gone = victim.node.tick(now: victim.now)
+    }
+    #expect(gone.map(\.0) == [99] && gone.first?.1.code == .timedOut && !drops.isEmpty)
+    #expect(seconds == WireLimits.openingMilliseconds / 1000 + 1)
   }
 
   @Test("a peer that is there but reads nothing is given up before what it is told takes much memory")

@@ -62,6 +62,7 @@ public final class Session {
   private var decoder = FrameDecoder()
   private var lastSent: UInt64 = 0
   private var lastReceived: UInt64?
+  private var begun: UInt64?
   private var hasSent = false
   private var hasReceived = false
   /// What the peer said of itself, once it has.
@@ -251,7 +252,7 @@ public final class Session {
 
   // MARK: - Time
 
-  /// Keeps the connection alive, and notices that the peer is gone.
+  /// Keeps the connection alive, and notices that the peer is gone, or does not come to say who it is.
   ///
   /// - Parameter now: milliseconds on a clock that only goes forward.
   public func tick(now: UInt64) throws(WireError) {
@@ -261,6 +262,11 @@ public final class Session {
     hasSent = false
     if let lastReceived, now - lastReceived > WireLimits.timeOutMilliseconds {
       throw WireError(.timedOut, "nothing received for \((now - lastReceived) / 1000) seconds")
+    }
+    let begun = begun ?? now
+    self.begun = begun
+    if remoteHandshake == nil, now - begun > WireLimits.openingMilliseconds {
+      throw WireError(.timedOut, "no handshake within \((now - begun) / 1000) seconds")
     }
     if firstKey != nil, now - lastSent >= WireLimits.keepAliveMilliseconds {
       encoder.appendKeepAlive()

@@ -90,6 +90,8 @@ public enum WireLimits {
   public static let keepAliveMilliseconds: UInt64 = 3_000
   public static let timeOutMilliseconds: UInt64 = 20_000
   public static let requestMilliseconds: UInt64 = 30_000
+  /// Milliseconds that a peer has to say who it is, however steadily its bytes come.
+  public static let openingMilliseconds: UInt64 = 60_000
   /// Milliseconds without a block that was asked for after which it is doubted that the peer has it.
   static let doubtMilliseconds: UInt64 = 3_000
 }
