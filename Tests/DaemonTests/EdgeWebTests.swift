@@ -184,6 +184,7 @@ import Testing
       client.frame(first, payload)
       #expect(try await client.readClose().0 == code)
     }
+    #expect(edge.node.state.withLock { $0.rejected } == ["badRequest", "badRequest", "badFrame"])
     // What follows the text frame at once waits for the answer.
     let client = try RawClient(port: edge.port)
     _ = try await client.upgrade(path)

@@ -82,7 +82,7 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     context.eventLoop.assumeIsolated().scheduleTask(in: .seconds(ReplicationLimits.openingSeconds)) {
       [weak self] in
       guard let self, case .preamble = state else { return }
-      refuse(CloseReason(.refused, "No text frame came in time."))
+      refuse(CloseReason(.timeout, "No text frame came in time."))
     }
   }
 

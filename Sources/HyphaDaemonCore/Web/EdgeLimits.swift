@@ -7,7 +7,7 @@ public enum EdgeLimits {
   static let pathBytes = 512
   /// Bytes of a request's body; none is used.
   static let bodyBytes = 16 << 10
-  /// Seconds for a whole request, from the connection or the last answer on.
+  /// Seconds for a whole request, from the connection or the last answer on, and for taking the answer to it.
   static let requestSeconds: Int64 = 30
   /// Files of the web client, and bytes of all of them with their compressed copies.
   static let webFiles = 256

@@ -309,9 +309,21 @@ private enum SignUpSession {
     var session: WebSocketHandler?
     let handler = WebSocketHandler(.server) { result in
       defer { session = nil }
-      guard let handler = session, case .success(let text) = result else { return }
+      guard let handler = session else { return }
+      let text: ByteBuffer
+      switch result {
+      case .success(let first): text = first
+      case .failure(let reason):
+        switch reason.code {
+        case .timeout: edge.delegate.reject("noRequest", from: origin.name)
+        case .badFrame: edge.delegate.reject("badFrame", from: origin.name)
+        case .normal, .goingAway, .protocolError, .refused, .tooLarge, .stalled, .lost: break
+        }
+        return
+      }
       guard let request = try? JSONDecoder().decode(SignUp.Request.self, from: Data(text.readableBytesView))
       else {
+        edge.delegate.reject("badRequest", from: origin.name)
         return handler.refuse(CloseReason(.refused, "The first frame is not {\"setupCode\":\"…\"}."))
       }
       decide(channel, target, request.setupCode, handler, origin, edge)

@@ -16,8 +16,20 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   private var refusal: HTTPAnswer?
   private var deadline: Scheduled<Void>?
   private var closing = false
-  /// Who has had an answer may be silent; a browser is for most of the time.
-  private var hasAnswered = false
+  private var waiting = Waiting.forRequest
+  /// What is being read has a request's end in it.
+  private var hasReadEnd = false
+
+  /// What the connection waits for.
+  private enum Waiting {
+    /// Who has had an answer may be silent; a browser is for most of the time.
+    case forNothing
+    /// The first request, or the rest of one that was begun.
+    case forRequest
+    case forNode
+    /// Who asked, to take the answer.
+    case forClient(String)
+  }
 
   init(_ edge: HTTPEdge) {
     self.edge = edge
@@ -43,7 +55,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     case is NIOWebSocketUpgradeError:
       refusal = .text(.badRequest, "This is no valid request for a WebSocket.")
     case is HTTPParserError:
-      edge.reject("badRequest", context.channel)
+      // The rest of a request that was cut off is none.
+      if !closing { edge.reject("badRequest", context.channel) }
       context.close(promise: nil)
     case let error as NIOSSLError where error != .uncleanShutdown:
       edge.reject("badTLS", context.channel)
@@ -58,25 +71,35 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     switch unwrapInboundIn(data) {
     case .head(let head):
       self.head = head
+      waiting = .forRequest
       bodyBytes = 0
     case .body(let bytes):
       bodyBytes += bytes.readableBytes
       guard bodyBytes > EdgeLimits.bodyBytes, let head else { return }
       closing = true
-      write(
-        .text(.payloadTooLarge, "The request is too large."), to: head, isSecure: edge.isTLS, context)
+      let origin = edge.policy.origin(context.channel, isTLS: edge.isTLS, head.headers)
+      write(.text(.payloadTooLarge, "The request is too large."), to: head, from: origin, context)
     case .end:
+      hasReadEnd = true
       guard let head else { return }
       self.head = nil
+      waiting = .forNode
       answer(head, context)
     }
+  }
+
+  /// What has come without a request's end is the beginning of one, even if it is too little to be told of.
+  func channelReadComplete(context: ChannelHandlerContext) {
+    if case .forNothing = waiting, !hasReadEnd { waiting = .forRequest }
+    hasReadEnd = false
+    context.fireChannelReadComplete()
   }
 
   private func answer(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
     let rules = edge.policy.current
     let origin = edge.policy.origin(context.channel, isTLS: edge.isTLS, head.headers)
     if let response = immediate(head, rules, origin, context.channel) {
-      return write(response, to: head, isSecure: origin.isSecure, context)
+      return write(response, to: head, from: origin, context)
     }
     let delegate = edge.delegate
     let route = Self.path(head.uri)
@@ -86,7 +109,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       if let token { return await Self.challenge(token, in: rules.acmeFolder) }
       return await Self.response(route, headers, delegate)
     }.assumeIsolated()
-      .whenSuccess { [self] response in write(response, to: head, isSecure: origin.isSecure, context) }
+      .whenSuccess { [self] response in write(response, to: head, from: origin, context) }
   }
 
   /// The answers that neither node nor disk need be asked for.
@@ -195,30 +218,51 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
 
     """
 
+  /// The next request comes once the client has taken the answer: however many are sent at once, one answer waits.
   private func write(
-    _ answer: HTTPAnswer, to request: HTTPRequestHead, isSecure: Bool, _ context: ChannelHandlerContext
+    _ answer: HTTPAnswer, to request: HTTPRequestHead, from origin: ClientOrigin,
+    _ context: ChannelHandlerContext
   ) {
     guard context.channel.isActive else { return }
     MetricsNames.countAnswer(answer.status.code)
-    hasAnswered = true
+    waiting = .forClient(origin.name)
+    armDeadline(context)
     if !request.isKeepAlive { closing = true }
-    context.write(wrapOutboundOut(.head(answer.head(close: closing, isSecure: isSecure))), promise: nil)
+    let head = wrapOutboundOut(.head(answer.head(close: closing, isSecure: origin.isSecure)))
+    let written: EventLoopFuture<Void>
     if request.method != .HEAD, answer.body.readableBytes > 0 {
-      context.write(wrapOutboundOut(.body(.byteBuffer(answer.body))), promise: nil)
+      context.write(head, promise: nil)
+      written = context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(answer.body))))
+    } else {
+      written = context.writeAndFlush(head)
     }
-    let close = closing
-    context.writeAndFlush(wrapOutboundOut(.end(nil))).assumeIsolated().whenComplete { [self] _ in
-      if close { context.close(promise: nil) } else { armDeadline(context) }
+    // In a turn of its own: thousands of requests that are there already would else be answered one within the other.
+    written.assumeIsolated().whenComplete { [self] _ in
+      context.eventLoop.assumeIsolated().execute { [self] in finish(context) }
     }
   }
 
-  /// From now on the client has a limited time for its next request.
+  /// The client has taken its answer.
+  private func finish(_ context: ChannelHandlerContext) {
+    guard context.channel.isActive else { return }
+    waiting = .forNothing
+    armDeadline(context)
+    context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
+    if closing { context.close(promise: nil) }
+  }
+
+  /// From now on the client has a limited time for its next request, or to take the answer.
   private func armDeadline(_ context: ChannelHandlerContext) {
     deadline?.cancel()
     let channel = context.channel
-    deadline = context.eventLoop.scheduleTask(in: .seconds(EdgeLimits.requestSeconds)) {
-      [edge, hasAnswered] in
-      if !hasAnswered { edge.reject("noRequest", channel) }
+    deadline = context.eventLoop.assumeIsolated().scheduleTask(in: .seconds(EdgeLimits.requestSeconds)) {
+      [self] in
+      closing = true
+      switch waiting {
+      case .forRequest: edge.reject("noRequest", channel)
+      case .forClient(let name): edge.delegate.reject("stalled", from: name)
+      case .forNothing, .forNode: break
+      }
       channel.close(promise: nil)
     }
   }

@@ -47,6 +47,7 @@ private final class MetricsHandler: ChannelInboundHandler {
   private let text: @Sendable () async -> String
   private var head: HTTPRequestHead?
   private var deadline: Scheduled<Void>?
+  private var hasRequest = false
 
   init(_ text: @escaping @Sendable () async -> String) {
     self.text = text
@@ -74,7 +75,8 @@ private final class MetricsHandler: ChannelInboundHandler {
     case .head(let head): self.head = head
     case .body: break
     case .end:
-      guard let head else { return }
+      guard let head, !hasRequest else { return }
+      hasRequest = true
       self.head = nil
       guard head.uri == "/metrics", head.method == .GET || head.method == .HEAD else {
         return write(.text(.notFound, "Metrics are at /metrics."), to: head, context)
