@@ -44,6 +44,20 @@ import Testing
     #expect(try places.admit(address("203.0.113.4")).instead == [])
   }
 
+  @Test("An address has so many places and no more, however many are free")
+  func addresses() throws {
+    var places = ConnectionPlaces(total: 100, perAddress: 4)
+    let first = try (0..<4).map { _ in try #require(places.admit(address("192.0.2.1")).number) }
+    #expect(try places.admit(address("192.0.2.1")).number == nil)
+    #expect(try places.admit(address("192.0.2.2")).number != nil)
+    let proxied = try #require(places.admit(nil).number)
+    #expect(try !places.assign(proxied, to: address("192.0.2.1")))
+    places.remove(first[0])
+    #expect(try places.assign(proxied, to: address("192.0.2.1")))
+    // A proxy that is not known as one has the machine's own address.
+    #expect(try (0..<8).allSatisfy { _ in try places.admit(address("127.0.0.1")).number != nil })
+  }
+
   @Test("A network of IPv6 counts as four addresses, however many it has")
   func networks() throws {
     var places = ConnectionPlaces(total: 100, perAddress: 2)

@@ -46,10 +46,16 @@ struct Place {
       try origin.client().call(ConnectionsList.self, Nothing()).connections.first?.state == .connected)
   }
 
+  /// What was not taken, by kind.
   func rejected() throws -> [String: UInt64] {
-    var counts: [String: UInt64] = [:]
+    try rejections().values.reduce(into: [:]) { $0.merge($1, uniquingKeysWith: +) }
+  }
+
+  /// What was not taken, by address.
+  func rejections() throws -> [String: [String: UInt64]] {
+    var counts: [String: [String: UInt64]] = [:]
     for info in try server.client().call(PeersList.self, Nothing()).rejected ?? [] {
-      counts[info.kind, default: 0] += info.count
+      counts[info.address, default: [:]][info.kind] = info.count
     }
     return counts
   }
@@ -58,5 +64,16 @@ struct Place {
     #expect(server.daemon?.poll() == nil && server.daemon?.pid == pid)
     try await origin.stop()
     try await server.stop()
+  }
+}
+
+extension ProcessUse {
+  /// Tells what something cost since an earlier look, and expects that it was less than so much.
+  ///
+  /// - Parameter before: when the processor time began to count; memory counts from the start.
+  func expect(_ what: String, since before: ProcessUse, cpuSeconds most: Double) {
+    let spent = cpuSeconds - before.cpuSeconds
+    print("\(what): \(spent) s of processor time, \(peakKilobytes) KiB at most")
+    #expect(spent < most && peakKilobytes < 150 << 10, "\(what)")
   }
 }
