@@ -75,6 +75,10 @@ import Testing
       #expect(answer.hasPrefix("HTTP/1.1 101"), "\(answer)")
       return client
     }
+    // Who takes more time for an answer than for a request, and goes on taking it.
+    let slowReader = try await request("/", from(10))
+    #expect(try await slowReader.readHeader().hasPrefix("HTTP/1.1 200"))
+    var taken = 0
     // Who takes nothing: of an answer, and of thousands.
     let unread = try await request("/", from(1))
     let pipelined = try RawClient(port: port)
@@ -132,6 +136,7 @@ import Testing
     while ContinuousClock.now < start + .seconds(85), try place.rejections() != expected {
       for index in drips.indices { drips[index].next() }
       if drips[0].isDone { asking.keepAlive() }
+      taken += try await slowReader.read(160 << 10).count
       try await Task.sleep(for: .seconds(1))
       for (address, kinds) in try place.rejections() {
         for kind in kinds.keys where seconds["\(address) \(kind)"] == nil {
@@ -145,6 +150,8 @@ import Testing
 
     // What each of them has seen of it.
     #expect(try await unread.readToEnd().count < 12 << 20)
+    #expect(taken > (160 << 10) * 40)
+    _ = try await slowReader.read((12 << 20) - taken)
     _ = try await pipelined.readToEnd()
     for client in [idle, begun, web] { #expect(try await client.readToEnd().isEmpty) }
     for (client, code) in [

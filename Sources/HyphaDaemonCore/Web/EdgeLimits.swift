@@ -7,8 +7,10 @@ public enum EdgeLimits {
   static let pathBytes = 512
   /// Bytes of a request's body; none is used.
   static let bodyBytes = 16 << 10
-  /// Seconds for a whole request, from the connection or the last answer on, and for taking the answer to it.
+  /// Seconds for a whole request, from the connection or the last answer on, and for taking more of the answer to it.
   static let requestSeconds: Int64 = 30
+  /// Bytes of an answer that are to be taken in that time, unless it is over: half a kilobyte a second.
+  static let answerBytes = 16 << 10
   /// Files of the web client, and bytes of all of them with their compressed copies.
   static let webFiles = 256
   static let webBytes = 16 << 20

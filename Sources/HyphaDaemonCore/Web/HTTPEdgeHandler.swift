@@ -27,8 +27,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     /// The first request, or the rest of one that was begun.
     case forRequest
     case forNode
-    /// Who asked, to take the answer.
-    case forClient(String)
+    /// Who asked, to take the answer; so many bytes of it were not taken when this was last looked at.
+    case forClient(String, untaken: Int)
   }
 
   init(_ edge: HTTPEdge) {
@@ -225,8 +225,6 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   ) {
     guard context.channel.isActive else { return }
     MetricsNames.countAnswer(answer.status.code)
-    waiting = .forClient(origin.name)
-    armDeadline(context)
     if !request.isKeepAlive { closing = true }
     let head = wrapOutboundOut(.head(answer.head(close: closing, isSecure: origin.isSecure)))
     let written: EventLoopFuture<Void>
@@ -236,6 +234,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     } else {
       written = context.writeAndFlush(head)
     }
+    waiting = .forClient(origin.name, untaken: Self.untaken(context.channel))
+    armDeadline(context)
     // In a turn of its own: thousands of requests that are there already would else be answered one within the other.
     written.assumeIsolated().whenComplete { [self] _ in
       context.eventLoop.assumeIsolated().execute { [self] in finish(context) }
@@ -251,18 +251,29 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     if closing { context.close(promise: nil) }
   }
 
-  /// From now on the client has a limited time for its next request, or to take the answer.
+  /// Bytes that were written and that the system has not taken yet, since the client does not.
+  private static func untaken(_ channel: any Channel) -> Int {
+    (try? channel.syncOptions?.getOption(ChannelOptions.bufferedWritableBytes)) ?? 0
+  }
+
+  /// From now on the client has a limited time for its next request, or to take more of the answer.
   private func armDeadline(_ context: ChannelHandlerContext) {
     deadline?.cancel()
     let channel = context.channel
     deadline = context.eventLoop.assumeIsolated().scheduleTask(in: .seconds(EdgeLimits.requestSeconds)) {
       [self] in
-      closing = true
       switch waiting {
+      case .forClient(let name, let before):
+        let untaken = Self.untaken(channel)
+        if before - untaken >= EdgeLimits.answerBytes {
+          waiting = .forClient(name, untaken: untaken)
+          return armDeadline(context)
+        }
+        edge.delegate.reject("stalled", from: name)
       case .forRequest: edge.reject("noRequest", channel)
-      case .forClient(let name): edge.delegate.reject("stalled", from: name)
       case .forNothing, .forNode: break
       }
+      closing = true
       channel.close(promise: nil)
     }
   }
