@@ -11,16 +11,35 @@ const foldedLines = 14;
 const topPixels = 120;
 
 const links = /https?:\/\/[^\s<>"“”«»]+/g;
+/** Punctuation that is the sentence's where an address ends with it. */
+const sentenceMarks = new Set('.,;:!?\'’)]}');
+/** Links that one post has at most, and characters of each: what a post costs to show has a bound. */
+const mostLinks = 200;
+const longestLink = 2048;
+
+/** The web addresses in a text that are to be links, and where each begins. */
+export function* addressesIn(text) {
+  let count = 0;
+  for (const { 0: found, index } of text.matchAll(links)) {
+    let length = found.length;
+    while (sentenceMarks.has(found[length - 1])) length -= 1;
+    // A long one is not even looked at: to read a long name takes the square of its length.
+    if (length > longestLink) continue;
+    const address = found.slice(0, length);
+    if (!URL.canParse(address)) continue;
+    yield { address, index };
+    count += 1;
+    if (count === mostLinks) return;
+  }
+}
 
 /** Text with its web addresses as links; what they show is where they lead. */
 function fillText(node, text) {
   let end = 0;
-  for (const match of text.matchAll(links)) {
-    const address = match[0].replace(/[.,;:!?'’)\]}]+$/, '');
-    if (!URL.canParse(address)) continue;
-    node.append(text.slice(end, match.index));
+  for (const { address, index } of addressesIn(text)) {
+    node.append(text.slice(end, index));
     node.append(element('a', { href: address, textContent: address, rel: 'noopener noreferrer nofollow', target: '_blank' }));
-    end = match.index + address.length;
+    end = index + address.length;
   }
   node.append(text.slice(end));
 }
