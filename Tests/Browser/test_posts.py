@@ -100,3 +100,20 @@ class PostsTest(BrowserTest):
         self.page.wait_no_text('deleted, then left')
         self.page.reload().wait_view('stream')
         until('it is gone from the server', lambda: 'deleted, then left' not in self.server.texts(), 60)
+
+    def test_what_was_written_before_and_comes_later_is_shown(self):
+        server = self.new_node()
+        page = self.new_page(server.url, size=PHONE).open()
+        passphrase = page.set_up(server.setup_code())
+        box = self.new_node()
+        box.control('sign-in', f'http://localhost:{server.port}', '--name', 'box', '--passphrase-file', '-', text=passphrase)
+        page.answer('box', 'approve')
+        until('the other device may post', lambda: box.control('status')['canPost'])
+        server.stop()
+        page.wait_network('offline')
+        older = [f'written before, {number}' for number in range(5)]
+        for text in older:
+            box.control('post', text=text)
+        page.compose('written after')
+        server.start()
+        until('all of it is there', lambda: page.texts() == ['written after', *reversed(older)], 60)

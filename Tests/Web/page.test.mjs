@@ -1,7 +1,8 @@
 // The page's modules, on what they use of a document.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { addressesIn } from '../../Web/page/posts.mjs';
+import { look, newPart } from './dom.mjs';
+import { PostList, addressesIn } from '../../Web/page/posts.mjs';
 
 test('addresses in a text are links, without the punctuation behind them', () => {
   const text = 'See https://example.org/a. (http://example.org/b?c=d), “https://example.org/e”, https://[, http://!';
@@ -22,4 +23,45 @@ test('no text takes long to look for addresses in', () => {
     assert.ok(performance.now() - start < 250, name);
     assert.ok(found.length <= 200, name);
   }
+});
+
+/** A list of posts; what there is to read comes from `ids`. */
+function newList(ids) {
+  const view = newPart();
+  const list = new PostList(view, async ({ limit, before }) => {
+    const found = [...ids].sort().reverse().filter((id) => !before || id < before);
+    return { posts: found.slice(0, limit).map((id) => ({ id, text: id, created: 0 })), more: found.length > limit };
+  }, () => {});
+  const update = async () => {
+    await list.refresh();
+    // The end comes into sight, again and again.
+    for (let round = 0; round < 10; round += 1) {
+      look();
+      await new Promise(setImmediate);
+    }
+  };
+  const shown = () => view.querySelector('#posts').children.flatMap(({ children }) => children.map(({ dataset }) => dataset.id));
+  return { view, update, shown };
+}
+
+const numbered = (from, to, start = '') =>
+  Array.from({ length: to - from }, (_, place) => `${start}${String(from + place).padStart(4, '0')}`);
+
+test('posts that come late are shown where they belong', async () => {
+  const ids = [];
+  const { update, shown } = newList(ids);
+  const come = async (...others) => {
+    ids.push(...others);
+    await update();
+    assert.deepEqual(shown(), [...ids].sort().reverse());
+  };
+  await update();
+  assert.deepEqual(shown(), []);
+  // One whose clock is ahead, then others before it, and what a device wrote that was not connected.
+  await come('5000');
+  await come('4990');
+  await come(...numbered(4000, 4030));
+  await come(...numbered(3000, 3200));
+  // Between any two that are there, and at both ends.
+  await come(...ids.map((id) => `${id}x`), '2999', '6000');
 });

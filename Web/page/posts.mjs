@@ -54,7 +54,10 @@ export class PostList {
   #arrivals;
   #read;
   #delete;
+  /** Each has the posts below the chunk above it down to its `oldest`: posts that come late have a chunk, too. */
   #chunks = [];
+  /** The newest post that is shown or has been: what is above it has no chunk yet. */
+  #newest;
   #hasMore = false;
   #hidden = new Set();
   #work = Promise.resolve();
@@ -124,7 +127,7 @@ export class PostList {
   async #update(atTop) {
     const { posts, more } = await this.#read({ limit: 2 * chunkSize });
     const first = this.#chunks[0];
-    const newest = first?.newest;
+    const newest = this.#newest;
     const arrived = newest === undefined ? posts : posts.filter((post) => post.id > newest);
     const isFar = newest !== undefined && arrived.length === posts.length && more;
     if (newest !== undefined && arrived.length > 0 && !atTop && scrollY > topPixels) {
@@ -145,6 +148,8 @@ export class PostList {
     for (const chunk of this.#chunks) {
       if (chunk.isShown) this.#show(chunk, await this.#postsOf(chunk));
     }
+    const last = this.#chunks.at(-1);
+    if (last && !this.#hasMore) this.#setMore((await this.#readOn(1, last.oldest)).posts.length > 0);
     this.#isEmpty = this.#chunks.every((chunk) => chunk.isShown && chunk.section.childElementCount === 0) && !this.#hasMore;
     // A feed without articles is none.
     this.#root.hidden = this.#isEmpty;
@@ -153,6 +158,7 @@ export class PostList {
   #reset(posts, more) {
     for (const chunk of this.#chunks) this.#drop(chunk);
     this.#chunks = [];
+    this.#newest = posts[0]?.id;
     this.#hasMore = false;
     if (posts.length === 0) return;
     const shown = posts.slice(0, chunkSize);
@@ -162,8 +168,8 @@ export class PostList {
 
   #prepend(posts) {
     const first = this.#chunks[0];
+    this.#newest = posts[0].id;
     if (first.isShown && first.section.childElementCount + posts.length <= 2 * chunkSize) {
-      first.newest = posts[0].id;
       first.fresh = new Set(posts.map((post) => post.id));
     } else {
       this.#add(posts, 0);
@@ -172,7 +178,7 @@ export class PostList {
 
   #add(posts, place) {
     const section = element('section');
-    const chunk = { section, newest: posts[0].id, oldest: posts.at(-1).id, isShown: true };
+    const chunk = { section, oldest: posts.at(-1).id, isShown: true };
     section.chunk = chunk;
     // Sections of a hidden root are out of sight to the observer, which would empty them.
     this.#root.hidden = false;
@@ -212,13 +218,13 @@ export class PostList {
     return { posts, more: more && posts.length > 0 && falls };
   }
 
-  /** All posts between a chunk's ends. */
+  /** All posts of a chunk. */
   async #postsOf(chunk) {
     const place = this.#chunks.indexOf(chunk);
     const found = [];
     for (let before = this.#chunks[place - 1]?.oldest; ;) {
       const { posts, more } = await this.#readOn(2 * chunkSize, before);
-      const inside = posts.filter((post) => post.id >= chunk.oldest && post.id <= chunk.newest);
+      const inside = posts.filter((post) => post.id >= chunk.oldest && post.id <= this.#newest);
       found.push(...inside);
       if (!more || posts.at(-1).id <= chunk.oldest) return found;
       before = posts.at(-1).id;
