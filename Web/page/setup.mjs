@@ -7,7 +7,10 @@ export function takeSetupCode() {
   const code = /^#setup=(.+)$/.exec(location.hash)?.[1];
   if (!code) return undefined;
   history.replaceState(null, '', '/');
-  return decodeURIComponent(code);
+  try { return decodeURIComponent(code); } catch {
+    // It is no code, then: the page asks for it.
+    return undefined;
+  }
 }
 
 /** The way from an empty node to one's own: setup code, passphrase, two words of it back, and off it goes. */
