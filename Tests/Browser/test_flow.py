@@ -1,5 +1,7 @@
 """The whole way of a hypha, in browsers, with hyphactl on a third node."""
 
+import time
+
 from browser import PHONE
 from case import BrowserTest
 from marionette import Firefox
@@ -91,6 +93,10 @@ class FlowTest(BrowserTest):
         self.assertNotIn('setup', page.script('return location.href'))
         page.wait_network('live')
 
+    def test_setup_link_that_is_none(self):
+        page = self.new_page(self.new_node().url).open('#setup=%')
+        page.wait_view('setup-code')
+
 
 class SetupTest(BrowserTest):
     def test_wrong_code_is_refused_and_the_right_one_works_after_it(self):
@@ -128,3 +134,25 @@ class SetupTest(BrowserTest):
         page.confirm(second, 'laptop')
         page.wait_view('stream', seconds=60)
         self.assertIsNotNone(page.one('#empty'))
+
+    def test_the_passphrase_stays_while_the_server_is_away(self):
+        server = self.new_node()
+        page = self.new_page(server.url).open()
+        page.wait_view('setup-code')
+        page.fill('#setup-code', server.setup_code())
+        page.submit('#setup-code-form')
+        passphrase = page.read_words()
+
+        def look_up():
+            page.script('dispatchEvent(new Event("online"))')
+            time.sleep(1)
+            self.assertEqual(page.view, 'setup-words')
+
+        server.stop()
+        look_up()
+        server.start()
+        look_up()
+        self.assertEqual(page.read_words(), passphrase)
+        page.click('#saved')
+        page.confirm(passphrase, 'laptop')
+        page.wait_view('stream', seconds=60)

@@ -76,7 +76,8 @@ function render() {
   showBar();
   if (setup.isUnderWay) return view.update(state);
   const name = wanted();
-  if (name === 'uninitialised') return setup.begin();
+  // A node that does not answer for a while, or a tab that takes over, takes nobody's passphrase away: it may be saved.
+  if (name === 'uninitialised' || (setup.stage && ['starting', 'unreachable'].includes(name))) return setup.begin();
   setup.end();
   if (name === 'starting') return showProgress();
   if (main.dataset.view === name) view.update(state); else show(name, views[name]());
