@@ -101,6 +101,49 @@ class PostsTest(BrowserTest):
         self.page.reload().wait_view('stream')
         until('it is gone from the server', lambda: 'deleted, then left' not in self.server.texts(), 60)
 
+    def test_undo_holds_where_another_tab_is_opened_meanwhile(self):
+        page = self.page.in_tab()
+        page.compose('wanted back')
+        page.delete('wanted back')
+        page.wait_no_text('wanted back')
+        other = page.new_tab()
+        other.wait_authorised()
+        time.sleep(1)
+        self.assertNotIn('wanted back', other.texts())
+        page.click('#undo')
+        page.wait_text('wanted back')
+        other.wait_text('wanted back')
+        time.sleep(10)
+        self.assertIn('wanted back', page.texts())
+        self.assertIn('wanted back', self.server.texts())
+        other.close_tab()
+
+    def test_deletions_in_two_tabs_hold_when_both_are_left(self):
+        server = self.new_node()
+        page = self.new_page(server.url).open().in_tab()
+        page.set_up(server.setup_code())
+        other = page.new_tab()
+        other.wait_authorised()
+        for tab, text in ((page, 'deleted in one tab'), (other, 'deleted in the other tab')):
+            tab.compose(text)
+            tab.delete(text)
+            tab.wait_no_text(text)
+        other.close_tab()
+        page.reload().wait_view('stream')
+        until('both are gone from the server', lambda: server.texts() == [], 60)
+
+    def test_a_deletion_that_fails_says_so(self):
+        server = self.new_node()
+        page = self.new_page(server.url).open()
+        page.set_up(server.setup_code())
+        page.compose('deleted, then locked')
+        page.delete('deleted, then locked')
+        page.open_devices()
+        page.click('#lock')
+        until('it says so', lambda: 'not deleted' in page.text('#toast'))
+        self.assertIsNone(page.shown('#undo'))
+        page.wait_text('deleted, then locked')
+
     def test_what_was_written_before_and_comes_later_is_shown(self):
         server = self.new_node()
         page = self.new_page(server.url, size=PHONE).open()

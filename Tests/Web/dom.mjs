@@ -1,11 +1,10 @@
-// As much of a document as the page's lists of posts need. Nothing has a size: all that is not hidden is in sight.
+// As much of a document as the page's list of posts needs. Nothing has a size: all that is not hidden is in sight.
 
 class Part {
   children = [];
   dataset = {};
   style = {};
   classList = { toggle() {}, add() {}, remove() {} };
-  listeners = {};
   hidden = false;
   textContent = '';
   parentElement = null;
@@ -50,11 +49,9 @@ class Part {
   contains() { return false; }
   after() {}
   focus() {}
-  addEventListener(name, listener) { this.listeners[name] = listener; }
-  click() { this.listeners.click?.(); }
+  addEventListener() {}
 }
 
-let ids = {};
 const observers = new Set();
 
 globalThis.IntersectionObserver = class {
@@ -68,22 +65,10 @@ globalThis.IntersectionObserver = class {
   unobserve(target) { this.targets.delete(target); }
 };
 
-const kept = new Map();
-
 Object.assign(globalThis, {
-  document: { createElement: () => new Part(), getElementById: (id) => ids[id] ??= new Part(), activeElement: null },
-  localStorage: Object.create({
-    getItem: (name) => kept.get(name) ?? null,
-    setItem: (name, value) => { kept.set(name, String(value)); },
-    removeItem: (name) => { kept.delete(name); },
-    key: (place) => [...kept.keys()][place] ?? null,
-    get length() { return kept.size; },
-  }),
-  CSS: { supports: () => true }, scrollY: 0, innerHeight: 800, scrollTo() {}, requestAnimationFrame: (work) => work(),
+  document: { createElement: () => new Part(), getElementById: () => new Part(), activeElement: null },
+  scrollY: 0, innerHeight: 800, scrollTo() {}, requestAnimationFrame() {},
 });
-
-/** Another document: what stands in the one before has its own elements on. */
-export function newDocument() { ids = {}; }
 
 export const newPart = () => new Part();
 

@@ -1,4 +1,4 @@
-// Small things that outlive the page: the draft, and what waits to be deleted. Where storage is refused, they do not.
+// Small things that outlive the page: the draft, and which posts wait to be deleted. Where storage is refused, they do not.
 
 const prefix = 'hypha.';
 
@@ -7,6 +7,16 @@ export function recall(name) {
     return localStorage.getItem(prefix + name) ?? undefined;
   } catch {
     return undefined;
+  }
+}
+
+/** What is remembered under names that begin with `start`: the rest of each name, and the value. */
+export function recallAll(start) {
+  try {
+    return Object.entries(localStorage).filter(([name]) => name.startsWith(prefix + start))
+      .map(([name, value]) => [name.slice(prefix.length + start.length), value]);
+  } catch {
+    return [];
   }
 }
 

@@ -1,11 +1,14 @@
 import { announce, byID, sentence, setText, template } from './elements.mjs';
 import { composer } from './compose.mjs';
 import { PostList } from './posts.mjs';
-import { recall, remember } from './memory.mjs';
+import { recall, recallAll, remember } from './memory.mjs';
 import { RequestList } from './requests.mjs';
 
-/** Milliseconds in which a deletion can be taken back. */
+/** Milliseconds in which a deletion can be taken back, and after that until another page finishes it. */
 const undoTime = 8000;
+const graceTime = 2000;
+/** Remembers until when a deletion can be taken back: a name for each, for tabs that delete at the same time. */
+const deletingName = (id) => `deleting.${id}`;
 
 /** The posts, and for who may write the form for a new one and the devices that ask. */
 export class StreamView {
@@ -16,7 +19,9 @@ export class StreamView {
   #compose;
   #revision;
   #state;
+  /** The one that can be taken back here. */
   #deletion;
+  #toastTimer;
 
   constructor(link) {
     this.#link = link;
@@ -35,7 +40,7 @@ export class StreamView {
     this.#compose.hidden = !mayPost;
     this.#list.mayDelete = mayPost;
     this.#requests.update(mayPost ? state.requests : []);
-    if (mayPost && before?.access !== 'authorised') this.#finishDeletion(recall('deleting'));
+    if (mayPost && before?.access !== 'authorised') this.#resumeDeletions();
     if (state.revision === this.#revision) return this.#showEmpty();
     this.#revision = state.revision;
     this.#list.refresh().then(() => this.#showEmpty());
@@ -55,32 +60,66 @@ export class StreamView {
   #delete(id) {
     this.#finishDeletion();
     this.#list.hide(id, true);
-    remember('deleting', id);
-    byID('toast-text').textContent = 'Post deleted.';
-    byID('toast').hidden = false;
-    byID('undo').onclick = () => {
+    const until = Date.now() + undoTime;
+    remember(deletingName(id), until);
+    this.#deletion = { id, timer: setTimeout(() => this.#finishDeletion(), undoTime) };
+    this.#tell('Post deleted.', () => {
+      // A machine that slept meanwhile has another page finish it.
+      if (Date.now() >= until) {
+        this.#finishDeletion();
+        this.#tell('Too late: the post is deleted.');
+        return;
+      }
       clearTimeout(this.#deletion.timer);
       this.#deletion = undefined;
-      remember('deleting');
+      remember(deletingName(id));
       byID('toast').hidden = true;
       this.#list.hide(id, false);
       announce('The post is there again');
-    };
-    this.#deletion = { id, timer: setTimeout(() => this.#finishDeletion(), undoTime) };
+    });
   }
 
-  /** @param id of a post that a page which is gone was to delete. */
-  async #finishDeletion(id = this.#deletion?.id) {
-    if (!id) return;
-    clearTimeout(this.#deletion?.timer);
+  #finishDeletion() {
+    if (!this.#deletion) return;
+    const { id, timer } = this.#deletion;
+    clearTimeout(timer);
     this.#deletion = undefined;
-    byID('toast').hidden = true;
+    this.#deletePost(id);
+  }
+
+  /** Takes away what other pages took away, and deletes it where they are gone before they did. */
+  #resumeDeletions() {
+    for (const [id, until] of recallAll(deletingName(''))) {
+      this.#list.hide(id, true);
+      setTimeout(() => {
+        // Or else it was taken back, or is deleted.
+        if (recall(deletingName(id))) this.#deletePost(id); else this.#list.hide(id, false);
+      }, Math.min(until - Date.now(), undoTime) + graceTime);
+    }
+  }
+
+  async #deletePost(id) {
     try {
       await this.#link.call('deletePost', { id });
     } catch (error) {
-      if (error.code !== 'unknownPost') announce(sentence(error.message));
+      if (error.code !== 'unknownPost') this.#sayFailure(`The post was not deleted. ${sentence(error.message)}`);
       this.#list.hide(id, false);
     }
-    if (recall('deleting') === id) remember('deleting');
+    remember(deletingName(id));
+  }
+
+  /** What can still be taken back is not covered by it. */
+  #sayFailure(text) {
+    if (this.#deletion) announce(text); else this.#tell(text);
+  }
+
+  /** Says something for a while. @param undo takes it back, where it can be. */
+  #tell(text, undo) {
+    clearTimeout(this.#toastTimer);
+    byID('toast-text').textContent = text;
+    byID('undo').hidden = !undo;
+    byID('undo').onclick = undo;
+    byID('toast').hidden = false;
+    this.#toastTimer = setTimeout(() => { byID('toast').hidden = true; }, undoTime);
   }
 }
