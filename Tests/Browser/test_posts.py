@@ -143,6 +143,7 @@ class PostsTest(BrowserTest):
         until('it says so', lambda: 'not deleted' in page.text('#toast'))
         self.assertIsNone(page.shown('#undo'))
         page.wait_text('deleted, then locked')
+        until('the stream is not said to be empty', lambda: not page.shown('#empty'))
 
     def test_what_was_written_before_and_comes_later_is_shown(self):
         server = self.new_node()

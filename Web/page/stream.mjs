@@ -59,7 +59,7 @@ export class StreamView {
   /** Takes a post away, and deletes it once it is too late to want it back: a deletion is for ever. */
   #delete(id) {
     this.#finishDeletion();
-    this.#list.hide(id, true);
+    this.#hide(id, true);
     const until = Date.now() + undoTime;
     remember(deletingName(id), until);
     this.#deletion = { id, timer: setTimeout(() => this.#finishDeletion(), undoTime) };
@@ -74,10 +74,12 @@ export class StreamView {
       this.#deletion = undefined;
       remember(deletingName(id));
       byID('toast').hidden = true;
-      this.#list.hide(id, false);
+      this.#hide(id, false);
       announce('The post is there again');
     });
   }
+
+  #hide(id, isHidden) { this.#list.hide(id, isHidden).then(() => this.#showEmpty()); }
 
   #finishDeletion() {
     if (!this.#deletion) return;
@@ -90,10 +92,10 @@ export class StreamView {
   /** Takes away what other pages took away, and deletes it where they are gone before they did. */
   #resumeDeletions() {
     for (const [id, until] of recallAll(deletingName(''))) {
-      this.#list.hide(id, true);
+      this.#hide(id, true);
       setTimeout(() => {
         // Or else it was taken back, or is deleted.
-        if (recall(deletingName(id))) this.#deletePost(id); else this.#list.hide(id, false);
+        if (recall(deletingName(id))) this.#deletePost(id); else this.#hide(id, false);
       }, Math.min(until - Date.now(), undoTime) + graceTime);
     }
   }
@@ -103,7 +105,7 @@ export class StreamView {
       await this.#link.call('deletePost', { id });
     } catch (error) {
       if (error.code !== 'unknownPost') this.#sayFailure(`The post was not deleted. ${sentence(error.message)}`);
-      this.#list.hide(id, false);
+      this.#hide(id, false);
     }
     remember(deletingName(id));
   }
