@@ -116,11 +116,28 @@ class DevicesTest(BrowserTest):
         self.origin.compose('after unlocking')
         until('the server has it', lambda: 'after unlocking' in self.server.texts())
 
-    def test_sign_out(self):
-        device = self.device('borrowed phone')
+    def let_in(self, name):
+        device = self.device(name)
         device.own_words()
-        self.origin.answer('borrowed phone', 'approve')
+        self.origin.answer(name, 'approve')
         device.wait_authorised()
+        return device
+
+    def test_locked_device_signs_out(self):
+        device = self.let_in('lent phone')
+        device.open_devices()
+        device.click('#lock')
+        device.click('#standing a')
+        device.wait_view('unlock')
+        device.click('#leave')
+        device.wait_view('sign-out')
+        device.click('#sign-out')
+        device.wait_text('first')
+        device.one('#open-sign-in')
+        self.assertIsNone(device.shown('#standing'))
+
+    def test_sign_out(self):
+        device = self.let_in('borrowed phone')
         device.open_devices()
         device.click('#sign-out')
         device.wait_text('first')

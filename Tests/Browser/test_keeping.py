@@ -80,8 +80,7 @@ class OriginKeepsTest(BrowserTest):
 
     def test_opens_without_the_server(self):
         self.post('here before the server went')
-        until('the service worker is there', lambda: self.page.script(
-            'return navigator.serviceWorker.controller !== null') or self.page.reload() is None, 60)
+        self.kept_by_the_service_worker()
         self.server.stop()
         self.restart()
         self.page.wait_text('here before the server went')
@@ -100,6 +99,25 @@ class OriginKeepsTest(BrowserTest):
         until('it may post', lambda: self.page.shown('#compose [type=submit]'))
         self.post('after the feeds were lost')
         self.assertEqual(self.server.texts()[:2], ['after the feeds were lost', 'on the server'])
+
+    def test_feeds_lost_for_ever_leave_a_way_out(self):
+        self.page.wait_network('live')
+        self.kept_by_the_service_worker()
+        self.server.stop()
+        self.assertTrue(self.page.driver.execute_async_script(CLEAR_STORE, 'pages'))
+        self.page.reload().click('#standing a')
+        self.page.wait_view('sign-out')
+        self.page.click('#sign-out')
+        self.page.one('#open-sign-in')
+        self.server.start()
+        self.page.wait_network('live')
+        self.page.sign_in(self.passphrase, 'laptop', as_origin=True)
+        self.page.wait_authorised()
+        self.post('after signing in anew')
+
+    def kept_by_the_service_worker(self):
+        until('the service worker is there', lambda: self.page.script(
+            'return navigator.serviceWorker.controller !== null') or self.page.reload() is None, 60)
 
     def test_keys_lost_are_made_anew_of_the_passphrase(self):
         self.post('before the keys were lost')

@@ -189,7 +189,11 @@ def locking(page):
     page.click('#standing a')
     page.wait_view('unlock')
     yield 'unlock', page
-    page.click('#cancel')
+    page.click('#leave')
+    page.wait_view('sign-out')
+    yield 'sign-out', page
+    page.click('.actions a')
+    page.wait_view('stream')
 
 
 def going_offline(server, origin, device):

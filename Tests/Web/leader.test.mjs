@@ -269,6 +269,37 @@ test('a writer that lost its feed writes only once that is back, and contradicts
   assert.equal((await daemon.control('posts')).posts[0].text, 'three');
 });
 
+test('a device that is locked or behind signs out, and signs in anew', async (t) => {
+  const { origin, passphrase } = await setUpOrigin(t);
+  await origin.call('post', { text: 'one' });
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+  await origin.call('lock');
+  origin.leader.close();
+  const { locked } = await origin.disk.records();
+  locked.sealed[0] ^= 1;
+  await origin.disk.commit({ state: { locked } });
+  origin.open();
+  await origin.until('it is locked', ({ access }) => access === 'locked');
+  await assert.rejects(origin.call('unlock', { passphrase }), { code: 'wrongPassphrase', message: /altered/ });
+  await origin.call('signOut');
+  assert.equal(origin.state.access, 'reader');
+  await origin.call('signIn', { passphrase, deviceName: 'laptop', asOrigin: true });
+  await origin.until('it may write', ({ access }) => access === 'authorised');
+
+  origin.leader.close();
+  await origin.disk.commit({ drops: [''] });
+  origin.open({ makeSocket: () => { throw new Error('offline'); } });
+  await origin.until('it lacks what it wrote', ({ access }) => access === 'behind');
+  await origin.call('signOut');
+  assert.equal(origin.state.access, 'reader');
+  assert.deepEqual(Object.keys(await origin.disk.records()), ['node']);
+  origin.open();
+  await origin.until('it reads', ({ network }) => network === 'live');
+  assert.deepEqual(await origin.texts(), ['one']);
+  await origin.call('signIn', { passphrase, deviceName: 'laptop', asOrigin: true });
+  await origin.until('it may write', ({ access }) => access === 'authorised');
+});
+
 test('a device that lost its request before it was let in asks anew', async (t) => {
   const { daemon, origin, passphrase } = await setUpOrigin(t);
   const phone = new Browser(t, daemon.port);

@@ -1,5 +1,6 @@
 import { announce, element, perform, setText, template } from './elements.mjs';
 import { RequestList } from './requests.mjs';
+import { leavesWith, signOutText } from './sign-out.mjs';
 import { ago } from './times.mjs';
 
 /** The devices that ask to be let in, those that may write, and what this one can do about itself. */
@@ -12,14 +13,8 @@ export class DevicesView {
     this.#call = (call, args) => link.call(call, args);
     this.#requests = new RequestList(this.node.querySelector('#requests'), this.#call);
     const error = this.node.querySelector('#error');
-    for (const [id, call, said] of [['lock', 'lock', 'Locked'], ['sign-out', 'signOut', 'Signed out']]) {
-      const button = this.node.querySelector(`#${id}`);
-      button.addEventListener('click', () => perform(button, error, async () => {
-        await link.call(call);
-        announce(said);
-        location.replace('#');
-      }));
-    }
+    leavesWith(this.node.querySelector('#lock'), error, link, 'lock', 'Locked');
+    leavesWith(this.node.querySelector('#sign-out'), error, link, 'signOut', 'Signed out');
   }
 
   update({ devices, isOrigin, storage, persisted, requests }) {
@@ -37,9 +32,7 @@ export class DevicesView {
       ? 'This browser keeps nothing for this site: signing in lasts until this tab is closed.'
       : persisted ? 'This browser keeps what is here until you take it away.'
         : 'This browser may throw away what is here when its disk is full. The node has it all the same.');
-    setText(this.node.querySelector('#sign-out-text'), isOrigin
-      ? 'Takes the keys off this device. What it wrote stays. With the passphrase, and once no other device is left, it can come back as the first one.'
-      : 'Takes the keys off this device. What it wrote stays. To write again it must be let in anew.');
+    setText(this.node.querySelector('#sign-out-text'), signOutText(isOrigin));
   }
 
   #row(device) {

@@ -3,6 +3,7 @@ import { DevicesView } from './devices.mjs';
 import { Link } from './link.mjs';
 import { Setup } from './setup.mjs';
 import { SignInView, WaitingView, showStanding } from './sign-in.mjs';
+import { SignOutView } from './sign-out.mjs';
 import { StreamView } from './stream.mjs';
 import { refreshTimes } from './times.mjs';
 import { followUpdates } from './updates.mjs';
@@ -53,6 +54,7 @@ const views = {
   stream: () => stream ??= new StreamView(link),
   'sign-in': () => new SignInView(link, false),
   unlock: () => new SignInView(link, true),
+  'sign-out': () => new SignOutView(link),
   waiting: () => new WaitingView(link),
   forked: simple('view-forked', (node) => {
     node.querySelector('#sign-in-again').addEventListener('click', () => { location.hash = '#sign-in'; });
@@ -66,6 +68,7 @@ function wanted() {
   if (phase !== 'open') return phase;
   if (location.hash === '#sign-in' && ['reader', 'revoked', 'forked'].includes(access)) return 'sign-in';
   if (location.hash === '#unlock' && access === 'locked') return 'unlock';
+  if (location.hash === '#sign-out' && ['locked', 'behind'].includes(access)) return 'sign-out';
   if (location.hash === '#devices' && access === 'authorised') return 'devices';
   if (access === 'forked' && location.hash !== '#read') return 'forked';
   if (['waiting', 'denied', 'expired'].includes(access) && location.hash !== '#read') return 'waiting';

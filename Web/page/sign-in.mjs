@@ -44,6 +44,7 @@ export class SignInView {
       setText(find('sign-in-text'), 'This device is locked. Its keys open with your passphrase.');
       setText(submit, 'Unlock');
       find('device-part').remove();
+      find('leave').hidden = false;
     } else {
       name.value = suggestedDeviceName();
       origin.addEventListener('change', () => setText(submit, origin.checked ? 'Become the first device' : 'Sign in'));
@@ -123,7 +124,8 @@ export function showStanding({ access, network, unkept, phase }) {
   const parts = phase !== 'open' ? []
     : access === 'locked' ? ['This device is locked. ', link('Unlock', '#unlock')]
       : access === 'revoked' ? ['This device was revoked: it can only read. ', link('Sign in again', '#sign-in')]
-        : access === 'behind' ? ['This device fetches what it wrote before. It can post as soon as all of that is here.']
+        : access === 'behind' ? ['This device fetches what it wrote before. It can post as soon as all of that is here. If no node has it any more: ',
+            link('Sign out', '#sign-out')]
           : access === 'waiting' && location.hash === '#read' ? ['This device waits to be let in. ', link('Show the words', '#')]
             : access === 'forked' && location.hash === '#read' ? ['This device can only read. ', link('What happened', '#')]
               : unkept && network === 'offline' ? ['What you wrote is kept on this device, and goes out when the node can be reached.']
