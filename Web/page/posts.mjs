@@ -149,7 +149,10 @@ export class PostList {
       if (chunk.isShown) this.#show(chunk, await this.#postsOf(chunk));
     }
     const last = this.#chunks.at(-1);
-    if (last && !this.#hasMore) this.#setMore((await this.#readOn(1, last.oldest)).posts.length > 0);
+    if (last && !this.#hasMore) {
+      const { posts: below } = await this.#readOn(1, last.oldest);
+      this.#setMore(below.some((post) => post.id < last.oldest));
+    }
     this.#isEmpty = this.#chunks.every((chunk) => chunk.isShown && chunk.section.childElementCount === 0) && !this.#hasMore;
     // A feed without articles is none.
     this.#root.hidden = this.#isEmpty;
