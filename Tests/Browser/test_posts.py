@@ -2,6 +2,8 @@
 
 import time
 
+from selenium.webdriver.common.by import By
+
 from browser import PHONE
 from case import BrowserTest
 from node import until
@@ -62,6 +64,18 @@ class PostsTest(BrowserTest):
         for size in (PHONE, (320, 600), (1280, 900)):
             reader.browser.emulate(size=size)
             self.assertFalse(reader.scrolls_sideways(), size)
+
+    def test_a_long_text_is_laid_out_once_it_is_unfolded(self):
+        # The address begins in what is laid out, and ends behind that.
+        text = 'a b ' * 497 + 'https://example.org/path' + ' c d' * 100
+        self.page.compose(text, paste=True)
+        article = self.page.article(text)
+        shown = lambda: self.page.script(
+            'const text = arguments[0].querySelector(".text"); return [text.innerText, text.querySelectorAll("a").length]',
+            article)
+        self.assertEqual(shown(), [text[:2000], 0])
+        self.page.act('unfold', lambda: self.page.press(article.find_element(By.CSS_SELECTOR, '.unfold button')))
+        self.assertEqual(shown(), [text, 1])
 
     def test_largest_text(self):
         text = '🌱' * (65536 // 4)

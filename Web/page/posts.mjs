@@ -7,6 +7,8 @@ const chunkSize = 40;
 /** A post with more characters or lines is folded. */
 const foldedCharacters = 1500;
 const foldedLines = 14;
+/** Of a post that is folded, no more is laid out; it is more than there is to see. Some texts take minutes to lay out. */
+const laidOutCharacters = 2000;
 /** Pixels from the top up to which new posts are shown at once. */
 const topPixels = 120;
 
@@ -33,19 +35,24 @@ export function* addressesIn(text) {
   }
 }
 
-/** Text with its web addresses as links; what they show is where they lead. */
-function fillText(node, text) {
+/** Text with its web addresses as links; what they show is where they lead. What is behind `size` is there, but hidden. */
+function fillText(node, text, size = text.length) {
   let end = 0;
   for (const { address, index } of addressesIn(text)) {
+    if (index + address.length > size) break;
     node.append(text.slice(end, index));
     node.append(element('a', { href: address, textContent: address, rel: 'noopener noreferrer nofollow', target: '_blank' }));
     end = index + address.length;
   }
-  node.append(text.slice(end));
+  node.append(text.slice(end, size));
+  if (size < text.length) node.append(element('span', { hidden: true, textContent: text.slice(size) }));
 }
 
-function isLong(text) {
-  return text.length > foldedCharacters || text.split('\n', foldedLines + 1).length > foldedLines;
+/** How much of a text is laid out while it is folded; nothing says that it is short. */
+function foldedSize(text) {
+  const lines = text.split('\n', foldedLines + 1);
+  if (text.length <= foldedCharacters && lines.length <= foldedLines) return undefined;
+  return Math.min(lines.join('\n').length, laidOutCharacters);
 }
 
 export class PostList {
@@ -274,12 +281,15 @@ export class PostList {
     const text = article.querySelector('.text');
     text.id = `post-${post.id}`;
     article.setAttribute('aria-labelledby', text.id);
-    fillText(text, post.text);
-    if (isLong(post.text)) {
+    const size = foldedSize(post.text);
+    fillText(text, post.text, size);
+    if (size !== undefined) {
       text.classList.add('clamped');
       const unfold = element('button', { type: 'button', className: 'link', textContent: 'Show all of it' });
       unfold.addEventListener('click', () => {
         text.classList.remove('clamped');
+        text.replaceChildren();
+        fillText(text, post.text);
         unfold.parentElement.remove();
         article.focus();
       });
