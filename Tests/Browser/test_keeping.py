@@ -199,3 +199,7 @@ class ReaderKeepsTest(BrowserTest):
         page.compose('kept by the server')
         until('the server has it', lambda: server.texts() == ['kept by the server'])
         page.one('#storage')
+        server.stop()
+        page.wait_network('offline')
+        page.compose('kept by nobody')
+        until('the page says where it is', lambda: 'in this tab alone' in page.one('#standing').text)

@@ -5,8 +5,9 @@ import { CoreError } from '../../Web/core.mjs';
 import { FencedError } from '../../Web/worker/errors.mjs';
 import { Leader } from '../../Web/worker/leader.mjs';
 import { limits } from '../../Web/worker/limits.mjs';
-import { MemoryStore } from '../../Web/worker/storage.mjs';
+import { MemoryStore, openStore } from '../../Web/worker/storage.mjs';
 import { startDaemon, until } from './daemon.mjs';
+import { TestIndexedDB } from './indexeddb.mjs';
 import { coreModule } from './support.mjs';
 import { BrowserSocket } from './websocket.mjs';
 
@@ -54,8 +55,15 @@ class OpenDisk {
   }
 
   async checkLead() { if (!this.#isClosed && this.#epoch !== this.#disk.epoch) throw new FencedError(); }
-  async reopened() { return new OpenDisk(this.#disk, this.#epoch); }
   close() { this.#isClosed = true; }
+}
+
+/** The same in IndexedDB. */
+class IndexedDisk {
+  indexedDB = new TestIndexedDB();
+
+  open() { return openStore('example.org', { indexedDB: this.indexedDB, navigator: { locks: { query: async () => {} } } }); }
+  async records() { return this.indexedDB.records; }
 }
 
 /** One profile of a browser, with one tab. */
@@ -63,8 +71,6 @@ class Browser {
   disk = new Disk();
   states = [];
   lost = 0;
-  /** What the tab has open. */
-  store;
   /** Connections that it has opened. */
   sockets = 0;
 
@@ -79,7 +85,7 @@ class Browser {
     this.leader?.close();
     this.states = [];
     this.leader = new Leader(this.start, {
-      openStore: async () => this.store = this.disk.open(), fetch, isPersisted: async () => false,
+      openStore: async () => this.disk.open(), fetch, isPersisted: async () => false,
       makeSocket: (url) => {
         this.sockets += 1;
         return new BrowserSocket(url);
@@ -94,9 +100,10 @@ class Browser {
   async texts() { return (await this.call('posts', { limit: 100 })).posts.map(({ text }) => text); }
 }
 
-async function setUp(t) {
+async function setUp(t, disk = new Disk()) {
   const daemon = await startDaemon(t);
   const origin = new Browser(t, daemon.port);
+  origin.disk = disk;
   origin.open();
   await origin.until('nothing is there', ({ phase }) => phase === 'uninitialised');
   const passphrase = await origin.call('newPassphrase');
@@ -104,8 +111,8 @@ async function setUp(t) {
   return { daemon, origin, passphrase, code };
 }
 
-async function setUpOrigin(t) {
-  const all = await setUp(t);
+async function setUpOrigin(t, disk) {
+  const all = await setUp(t, disk);
   await all.origin.call('setUp', { code: all.code, passphrase: all.passphrase, deviceName: 'laptop' });
   return all;
 }
@@ -521,44 +528,126 @@ test('a tab that loses the lead while it asks what became of a set-up leaves tha
   assert.equal((await next.disk.records()).whole, true);
 });
 
-test('a tab whose storage fails takes the lead from nobody', async (t) => {
-  const { daemon, origin } = await setUpOrigin(t);
-  const next = new Browser(t, daemon.port);
-  next.disk = origin.disk;
-  origin.store.commit = async () => {
-    if (!next.leader) next.open();
-    await next.until('the next one leads', ({ access }) => access === 'authorised');
-    throw new DOMException('broken', 'UnknownError');
-  };
-  await assert.rejects(origin.call('post', { text: 'too late' }), { code: 'interrupted' });
-  assert.equal(origin.lost, 1);
-  assert.equal(next.lost, 0);
-  await next.call('post', { text: 'by the next one' });
-  assert.deepEqual(await next.texts(), ['by the next one']);
-});
-
-test('a core that traps is made anew from what was kept', async (t) => {
-  const { origin } = await setUpOrigin(t);
-  await origin.call('post', { text: 'kept' });
+/** Has cores that are made from here on trap once, at the first call for which `when` is true. */
+function trapCores(t) {
+  const trap = { when: () => false };
   const { instantiate } = WebAssembly;
-  let traps = () => false;
   WebAssembly.instantiate = async (...module) => {
     const { exports } = await instantiate(...module);
     return {
       exports: {
         ...exports,
         call: (...request) => {
-          if (!traps(...request)) return exports.call(...request);
-          traps = () => false;
+          if (!trap.when(...request)) return exports.call(...request);
+          trap.when = () => false;
           throw new WebAssembly.RuntimeError('unreachable');
         },
       },
     };
   };
   t.after(() => { WebAssembly.instantiate = instantiate; });
+  return trap;
+}
+
+const breaks = () => { throw new DOMException('broken', 'UnknownError'); };
+const isFull = () => { throw new DOMException('full', 'QuotaExceededError'); };
+
+test('a connection to the storage that the browser has ended is made anew, and all is kept', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t, new IndexedDisk());
+  const { indexedDB } = origin.disk;
+  const trap = trapCores(t);
+  origin.open();
+  await origin.until('it is live', ({ network }) => network === 'live');
+  await daemon.stop();
+  await origin.until('it is offline', ({ network }) => network === 'offline');
+  indexedDB.lose();
+  await origin.call('post', { text: 'one' });
+  // The first attempts fail, too.
+  let attempts = 0;
+  indexedDB.opening = () => {
+    attempts += 1;
+    if (attempts < limits.storageTries) breaks();
+  };
+  indexedDB.lose();
+  await origin.call('post', { text: 'two' });
+  assert.equal(attempts, limits.storageTries);
+  assert.equal(origin.state.storage, 'kept');
+  assert.equal((await origin.disk.records()).whole, true);
+
+  indexedDB.lose();
+  trap.when = () => true;
+  await assert.rejects(origin.call('post', { text: 'lost' }), { code: 'interrupted' });
+  assert.deepEqual(await origin.texts(), ['two', 'one']);
+  indexedDB.lose();
+  await origin.call('lock');
+  indexedDB.lose();
+  await origin.call('unlock', { passphrase });
+  assert.deepEqual(await origin.texts(), ['two', 'one']);
+  origin.open();
+  await origin.until('it opens', ({ access, storage }) => access === 'authorised' && storage === 'kept');
+  assert.deepEqual(await origin.texts(), ['two', 'one']);
+});
+
+test('where the storage is full and the connection to it ended, what is shown stays, and another tab’s lead is seen', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t, new IndexedDisk());
+  const { indexedDB } = origin.disk;
+  await origin.call('post', { text: 'kept' });
+  indexedDB.lose();
+  indexedDB.putting = isFull;
+  await origin.call('post', { text: 'in memory' });
+  assert.equal(origin.state.storage, 'memory');
+  assert.equal('whole' in await origin.disk.records(), false);
+  await origin.call('lock');
+  await origin.call('unlock', { passphrase });
+  assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
+  await origin.until('the node has it', ({ unkept }) => !unkept);
+
+  indexedDB.putting = () => {};
+  indexedDB.lose();
+  await origin.disk.open();
+  await assert.rejects(origin.call('post', { text: 'too late' }), { code: 'interrupted' });
+  assert.equal(origin.lost, 1);
+  assert.deepEqual((await daemon.control('posts')).posts.map(({ text }) => text), ['in memory', 'kept']);
+});
+
+test('a reader whose storage cannot be opened again says so, and does not go on from nothing', async (t) => {
+  const { daemon, origin } = await setUpOrigin(t);
+  await origin.call('post', { text: 'one' });
+  const reader = new Browser(t, daemon.port);
+  reader.disk = new IndexedDisk();
+  reader.open();
+  await reader.until('it reads', ({ network, length }) => network === 'live' && length > 0);
+  reader.disk.indexedDB.opening = breaks;
+  reader.disk.indexedDB.lose();
+  await origin.call('post', { text: 'two' });
+  await reader.until('it says so', ({ phase, error }) => phase === 'failed' && error.code === 'storage');
+});
+
+test('a tab whose storage is opened anew, or was removed, takes the lead from nobody', async (t) => {
+  const { daemon, origin } = await setUpOrigin(t, new IndexedDisk());
+  const next = new Browser(t, daemon.port);
+  next.disk = origin.disk;
+  next.open();
+  await next.until('the next one leads', ({ access }) => access === 'authorised');
+  origin.disk.indexedDB.lose();
+  await assert.rejects(origin.call('post', { text: 'too late' }), { code: 'interrupted' });
+  assert.equal(origin.lost, 1);
+  await next.call('post', { text: 'by the next one' });
+  assert.equal(next.lost, 0);
+  assert.deepEqual(await next.texts(), ['by the next one']);
+
+  next.disk.indexedDB.remove();
+  await assert.rejects(next.call('post', { text: 'too late' }), { code: 'interrupted' });
+  assert.equal(next.lost, 1);
+});
+
+test('a core that traps is made anew from what was kept', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  await origin.call('post', { text: 'kept' });
+  const trap = trapCores(t);
   origin.open();
   await origin.until('it opens', ({ network }) => network === 'live');
-  traps = () => true;
+  trap.when = () => true;
   await assert.rejects(origin.call('post', { text: 'lost' }), { code: 'interrupted' });
   assert.deepEqual(await origin.texts(), ['kept']);
   await origin.call('post', { text: 'after' });
@@ -566,7 +655,7 @@ test('a core that traps is made anew from what was kept', async (t) => {
 
   // What is kept is not said to have failed, though the core does not live to hear of it.
   const committed = 13;
-  traps = (method) => method === committed;
+  trap.when = (method) => method === committed;
   await origin.call('post', { text: 'kept all the same' });
   assert.deepEqual(await origin.texts(), ['kept all the same', 'after', 'kept']);
   await origin.until('the node has it', ({ unkept, network }) => network === 'live' && !unkept);

@@ -118,7 +118,7 @@ export class WaitingView {
 }
 
 /** What is said at the top of the page about what this device may do. */
-export function showStanding({ access, network, unkept, phase }) {
+export function showStanding({ access, network, unkept, phase, storage }) {
   const banner = byID('standing');
   const link = (text, href) => element('a', { textContent: text, href });
   const parts = phase !== 'open' ? []
@@ -128,7 +128,9 @@ export function showStanding({ access, network, unkept, phase }) {
             link('Sign out', '#sign-out')]
           : access === 'waiting' && location.hash === '#read' ? ['This device waits to be let in. ', link('Show the words', '#')]
             : access === 'forked' && location.hash === '#read' ? ['This device can only read. ', link('What happened', '#')]
-              : unkept && network === 'offline' ? ['What you wrote is kept on this device, and goes out when the node can be reached.']
+              : unkept && network === 'offline' ? [storage === 'kept'
+                ? 'What you wrote is kept on this device, and goes out when the node can be reached.'
+                : 'What you wrote is in this tab alone: leave it open until the node can be reached.']
                 : [];
   const text = parts.map((part) => part.textContent ?? part).join('');
   if (banner.textContent !== text) banner.replaceChildren(...parts);

@@ -4,6 +4,9 @@ export const limits = {
   pageBytes: 16384,
   /** Milliseconds between two commits of what others wrote. */
   commitMilliseconds: 250,
+  /** How often storage is tried to be opened, and milliseconds in between. */
+  storageTries: 3,
+  storageRetryMilliseconds: 500,
   /** Milliseconds between two states that the page gets unasked. */
   stateMilliseconds: 100,
   /** Milliseconds after which one that still lacks something is catching up: what is new takes a moment. */

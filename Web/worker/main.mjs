@@ -1,6 +1,6 @@
 import { CallError, describe } from './errors.mjs';
 import { Leader } from './leader.mjs';
-import { IndexedStore } from './storage.mjs';
+import { openStore } from './storage.mjs';
 import { Tabs } from './tabs.mjs';
 
 function whatIsMissing(scope) {
@@ -21,7 +21,7 @@ function serve(scope) {
       return;
     }
     const environment = {
-      openStore: () => IndexedStore.open(start.host, scope),
+      openStore: () => openStore(start.host, scope),
       makeSocket: (url) => new WebSocket(url),
       fetch: (...request) => fetch(...request),
       isPersisted: async () => {

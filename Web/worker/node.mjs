@@ -21,6 +21,9 @@ const signatureBytes = 64;
 
 const closedError = () => new CallError('interrupted', 'The hypha was closed.');
 
+const storageError = () => new CallError('storage', 'This browser’s storage fails, so nothing can be written here: close other '
+  + 'tabs or make room on this device, and load the page again.');
+
 const isTrap = (error) => error instanceof WebAssembly.RuntimeError || error instanceof RangeError;
 
 /**
@@ -296,37 +299,36 @@ export class PageNode {
   }
 
   async #keep(change) {
+    const kept = this.#store;
     try {
-      return await this.#store.commit(change);
+      return await kept.commit(change);
     } catch (error) {
-      // The storage of a node that was closed is closed, too: that is no sign of a full disk.
-      if (this.#isClosed) throw closedError();
-      if (error instanceof FencedError || this.#store.isMemory) throw error;
+      const failure = this.#storageFailure(error);
+      if (failure.code !== 'storage' || kept.isMemory) throw failure;
       console.warn(`This browser keeps no more: ${error.message}`);
     }
     // What was kept before stays, and is behind what this writer signs from now on. To remove needs no room.
-    const kept = this.#store;
     await kept.commit({ forgets: ['whole'], isOwn: true }).catch((error) => {
-      if (this.#isClosed) throw closedError();
-      if (error instanceof FencedError) throw error;
-      return this.#forgetWhole(kept);
+      const failure = this.#storageFailure(error);
+      if (failure.code !== 'storage') throw failure;
+      this.#mayNotWrite = true;
     });
     // What nobody else has seen yet is better lost than contradicted.
     if (change.isOwn && this.#secrets) this.checkMayWrite();
-    const files = await kept.load().then((loaded) => loaded.files, () => new Map());
-    this.#store = new MemoryStore({ files, state: this.state, checkLead: () => kept.checkLead() });
-    await this.#store.commit(change);
+    // Without what was kept, the next core would have nothing.
+    try {
+      const { files } = await kept.load();
+      this.#store = new MemoryStore({ files, state: this.state, checkLead: () => kept.checkLead() });
+      await this.#store.commit(change);
+    } catch (error) {
+      throw this.#storageFailure(error);
+    }
   }
 
-  /** The storage that was open cannot be written to: perhaps it is there no more, and another one can. */
-  async #forgetWhole(kept) {
-    try {
-      const store = await kept.reopened();
-      await store.commit({ forgets: ['whole'], isOwn: true }).finally(() => store.close());
-    } catch (error) {
-      if (error instanceof FencedError) throw error;
-      this.#mayNotWrite = true;
-    }
+  /** What it means that the storage failed: that of a node that was closed is closed, too, which is no sign of a full disk. */
+  #storageFailure(error) {
+    if (this.#isClosed) return closedError();
+    return error instanceof FencedError ? error : storageError();
   }
 
   /** A writer that has fetched all it wrote before may write again, also after a restart. */
@@ -357,9 +359,7 @@ export class PageNode {
 
   /** @throws where nothing may be written because it could contradict what is kept */
   checkMayWrite() {
-    if (this.#mayNotWrite) {
-      throw new CallError('storage', 'This browser’s storage fails. Nothing can be written until the page is opened again.');
-    }
+    if (this.#mayNotWrite) throw storageError();
   }
 
   // Connection

@@ -1,4 +1,5 @@
 import { FencedError } from './errors.mjs';
+import { limits } from './limits.mjs';
 import { changedPages, joinPages, splitPages } from './pages.mjs';
 
 // What a browser keeps of a hypha: the pages of the core's files, and a few records in `state`:
@@ -83,87 +84,127 @@ const ended = (transaction) => new Promise((resolve, reject) => {
   transaction.onabort = () => reject(transaction.error ?? new DOMException('The transaction was aborted.', 'AbortError'));
 });
 
-function openDatabase(name, indexedDB) {
+async function openDatabase(name, indexedDB) {
   const request = indexedDB.open(name, 1);
   request.onupgradeneeded = () => {
     request.result.createObjectStore('pages');
     request.result.createObjectStore('state');
   };
-  return answered(request);
+  const database = await answered(request);
+  // Somebody removes the site's data: to hold on would keep that from happening.
+  database.onversionchange = () => database.close();
+  return database;
 }
 
-async function setEpoch(database, next) {
+/** Takes the lead of what is kept. */
+async function takeLead(database) {
   const transaction = database.transaction('state', 'readwrite');
   const end = ended(transaction);
   const state = transaction.objectStore('state');
-  const epoch = next(await answered(state.get('epoch')));
+  const epoch = (await answered(state.get('epoch')) ?? 0) + 1;
   state.put(epoch, 'epoch');
   await end;
   return epoch;
 }
 
+/** Tries more than once: the storage of a browser that starts or wakes up may not be ready. */
+async function patiently(work) {
+  for (let tries = 1; ; tries += 1) {
+    try { return await work(); } catch (error) {
+      if (tries >= limits.storageTries) throw error;
+    }
+    await new Promise((resolve) => { setTimeout(resolve, limits.storageRetryMilliseconds); });
+  }
+}
+
 /** In IndexedDB. */
 export class IndexedStore {
   isMemory = false;
-  #database;
+  #name;
   #indexedDB;
+  /** A promise of the database. */
+  #connection;
   #epoch;
   #sizes = new Map();
+  #isClosed = false;
 
-  constructor(database, indexedDB, epoch) {
-    this.#database = database;
+  constructor(name, indexedDB, database, epoch) {
+    this.#name = name;
     this.#indexedDB = indexedDB;
+    this.#connection = Promise.resolve(database);
     this.#epoch = epoch;
-    // Somebody removes the site's data: to hold on would keep that from happening.
-    database.onversionchange = () => database.close();
   }
 
   /** Opens what is kept under a name, and takes the lead of it. */
-  static async open(name, { indexedDB } = globalThis) {
+  static async open(name, indexedDB) {
     const database = await openDatabase(name, indexedDB);
-    return new IndexedStore(database, indexedDB, await setEpoch(database, (before = 0) => before + 1));
-  }
-
-  /** The same opened once more, with the lead that this one has or had: that takes it from no other tab. */
-  async reopened() {
-    const database = await openDatabase(this.#database.name, this.#indexedDB);
-    // Where all was removed nobody leads.
-    await setEpoch(database, (before = this.#epoch) => before);
-    return new IndexedStore(database, this.#indexedDB, this.#epoch);
-  }
-
-  /** @throws {FencedError} where another tab has the lead; where that cannot be told, nothing */
-  async checkLead() {
-    let epoch;
-    try {
-      epoch = await answered(this.#database.transaction('state', 'readonly').objectStore('state').get('epoch'));
-    } catch {
-      return;
+    try { return new IndexedStore(name, indexedDB, database, await takeLead(database)); } catch (error) {
+      database.close();
+      throw error;
     }
-    if (epoch !== undefined && epoch !== this.#epoch) throw new FencedError();
   }
 
-  /** @returns files by name, and the records of `state` */
-  async load() {
-    const transaction = this.#database.transaction(['pages', 'state'], 'readonly');
+  /** Carries something out, once more over a new connection where that fails: browsers end those of a page that nobody sees. */
+  async #reliably(work) {
+    const connection = this.#connection;
+    try { return await work(await connection); } catch (error) {
+      if (this.#isClosed || error instanceof FencedError) throw error;
+      console.warn(`The storage is opened anew: ${error.message}`);
+      if (this.#connection === connection) this.#connection = this.#connectAgain(connection);
+      return work(await this.#connection);
+    }
+  }
+
+  /** That takes the lead from no other tab. */
+  async #connectAgain(before) {
+    before.then((database) => database.close(), () => {});
+    const database = await patiently(() => openDatabase(this.#name, this.#indexedDB));
+    try {
+      // What failed may be there all the same, and files have other sizes then.
+      await this.#load(database);
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+    return database;
+  }
+
+  /** @throws {FencedError} where another tab has the lead, or all was removed: then it begins anew with what is there */
+  #check(epoch) { if (epoch !== this.#epoch) throw new FencedError(); }
+
+  /** @throws {FencedError} where another tab has the lead */
+  async checkLead() {
+    this.#check(await this.#reliably((database) =>
+      answered(database.transaction('state', 'readonly').objectStore('state').get('epoch'))));
+  }
+
+  /** @returns files by name, and the records of `state` @throws {FencedError} where another tab has the lead */
+  load() { return this.#reliably((database) => this.#load(database)); }
+
+  async #load(database) {
+    const transaction = database.transaction(['pages', 'state'], 'readonly');
     const [pages, state] = [transaction.objectStore('pages'), transaction.objectStore('state')];
     const [keys, values, names, records] = await Promise.all(
       [pages.getAllKeys(), pages.getAll(), state.getAllKeys(), state.getAll()].map(answered));
+    const kept = new Map(names.map((name, place) => [name, records[place]]));
+    this.#check(kept.get('epoch'));
     const files = joinPages(keys.map(([file, number], place) => [file, number, values[place]]));
     this.#sizes = new Map([...files].map(([name, bytes]) => [name, bytes.length]));
-    return { files, state: new Map(names.map((name, place) => [name, records[place]])) };
+    return { files, state: kept };
   }
 
   /** @param {Change} change @throws {FencedError} where another tab has the lead */
-  async commit({ journal = new Uint8Array(), drops = [], state = {}, forgets = [], isOwn = false }) {
-    const transaction = this.#database.transaction(
+  commit(change) { return this.#reliably((database) => this.#commit(database, change)); }
+
+  async #commit(database, { journal = new Uint8Array(), drops = [], state = {}, forgets = [], isOwn = false }) {
+    const transaction = database.transaction(
       ['pages', 'state'], 'readwrite', { durability: isOwn ? 'strict' : 'relaxed' });
     const end = ended(transaction);
     // It is waited for below; until then it may fail unheard.
     end.catch(() => {});
     try {
       const [pages, records] = [transaction.objectStore('pages'), transaction.objectStore('state')];
-      if (await answered(records.get('epoch')) !== this.#epoch) throw new FencedError();
+      this.#check(await answered(records.get('epoch')));
       const sizes = new Map([...this.#sizes].filter(([name]) => !isDropped(name, drops)));
       for (const start of drops) pages.delete(IDBKeyRange.bound([start], [`${start}\uffff`]));
       const changes = await changedPages(journal, sizes, (name, number) => answered(pages.get([name, number])));
@@ -180,5 +221,25 @@ export class IndexedStore {
     }
   }
 
-  close() { this.#database.close(); }
+  close() {
+    this.#isClosed = true;
+    this.#connection.then((database) => database.close(), () => {});
+  }
+}
+
+/** IndexedDB alone does not say why it does not open. A browser that refuses storage refuses locks, too. */
+const isRefused = (locks) => locks.query().then(() => false, ({ name }) => name === 'SecurityError');
+
+/**
+ * Opens what is kept under a name: in memory, where the browser keeps nothing for this site.
+ *
+ * @throws where something may be kept, but cannot be opened now
+ */
+export async function openStore(name, { indexedDB, navigator }) {
+  const open = () => IndexedStore.open(name, indexedDB);
+  try { return await open(); } catch (error) {
+    if (indexedDB && error.name !== 'SecurityError' && !await isRefused(navigator.locks)) return patiently(open);
+    console.warn(`This browser keeps nothing: ${error.message}`);
+    return new MemoryStore();
+  }
 }
