@@ -26,6 +26,15 @@ opening.onsuccess = () => {
 '''
 
 
+# As a later version of the page might leave it: this one cannot open it.
+RAISE_VERSION = '''
+const done = arguments[0];
+const opening = indexedDB.open(location.hostname, 2);
+opening.onsuccess = () => { opening.result.close(); done(true); };
+opening.onerror = () => done(false);
+'''
+
+
 class OriginKeepsTest(BrowserTest):
     @classmethod
     def setUpClass(cls):
@@ -191,6 +200,18 @@ class ReaderKeepsTest(BrowserTest):
         page.wait_network('live')
         owner.control('post', text='new')
         page.wait_text('new', seconds=60)
+
+    def test_what_cannot_be_opened(self):
+        server = self.new_node()
+        page = self.new_page(server.url).open()
+        passphrase = page.set_up(server.setup_code())
+        page.driver.get(server.url + 'feed.json')
+        self.assertTrue(page.driver.execute_async_script(RAISE_VERSION))
+        page.open().wait_network('live')
+        self.assertIn('cannot be opened', page.one('#standing').text)
+        self.assertIsNone(page.shown('#storage'))
+        page.sign_in(passphrase, 'laptop', as_origin=True)
+        self.assertIn('load the page again', page.wait_error())
 
     def test_storage_refused(self):
         server = self.new_node()

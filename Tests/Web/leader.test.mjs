@@ -417,7 +417,9 @@ test('a tab that goes on in memory writes nothing once another tab leads', async
 test('where no storage is to be had it says so, and works', async (t) => {
   const { daemon, passphrase } = await setUpOrigin(t);
   const guest = new Browser(t, daemon.port);
-  guest.open({ openStore: async () => { throw new DOMException('refused', 'SecurityError'); } });
+  guest.disk = new IndexedDisk();
+  guest.disk.indexedDB.opening = () => { throw new DOMException('refused', 'SecurityError'); };
+  guest.open();
   await guest.until('it reads', ({ network }) => network === 'live');
   assert.equal(guest.state.storage, 'memory');
   await guest.call('signIn', { passphrase, deviceName: 'guest' });
@@ -621,6 +623,33 @@ test('a reader whose storage cannot be opened again says so, and does not go on 
   reader.disk.indexedDB.lose();
   await origin.call('post', { text: 'two' });
   await reader.until('it says so', ({ phase, error }) => phase === 'failed' && error.code === 'storage');
+});
+
+test('where what is kept cannot be opened it only reads, and signs nothing in the place of what is kept', async (t) => {
+  const { daemon, origin, passphrase } = await setUpOrigin(t, new IndexedDisk());
+  const { indexedDB } = origin.disk;
+  await origin.until('it is live', ({ network }) => network === 'live');
+  await daemon.stop();
+  await origin.until('it is offline', ({ network }) => network === 'offline');
+  await origin.call('post', { text: 'unsent' });
+  await daemon.start();
+  const unreadable = { load: async () => breaks(), close: () => {} };
+  for (const [hook, fails, environment] of [
+    ['opening', breaks], ['putting', isFull], ['opening', () => {}, { openStore: async () => unreadable }],
+  ]) {
+    origin.leader.close();
+    indexedDB[hook] = fails;
+    origin.open(environment);
+    await origin.until('it reads', ({ network }) => network === 'live');
+    assert.deepEqual([origin.state.storage, origin.state.access], ['unopened', 'reader']);
+    await assert.rejects(origin.call('signIn', { passphrase, deviceName: 'laptop', asOrigin: true }), { code: 'storage' });
+    assert.equal(origin.state.access, 'reader');
+    indexedDB[hook] = () => {};
+  }
+  origin.open();
+  await origin.until('it is back', ({ access, storage }) => access === 'authorised' && storage === 'kept');
+  await origin.until('the node has it', ({ unkept, network }) => !unkept && network === 'live');
+  assert.deepEqual((await daemon.control('posts')).posts.map(({ text }) => text), ['unsent']);
 });
 
 test('a tab whose storage is opened anew, or was removed, takes the lead from nobody', async (t) => {

@@ -7,8 +7,9 @@ import { FencedError } from '../../Web/worker/errors.mjs';
 import { limits } from '../../Web/worker/limits.mjs';
 import { lookUp, signUp } from '../../Web/worker/lookup.mjs';
 import { sealHere, sealLocked, unsealHere, unsealLocked } from '../../Web/worker/secrets.mjs';
-import { MemoryStore } from '../../Web/worker/storage.mjs';
+import { MemoryStore, openStore } from '../../Web/worker/storage.mjs';
 import { Tabs } from '../../Web/worker/tabs.mjs';
+import { TestIndexedDB } from './indexeddb.mjs';
 import { Kept, request } from './support.mjs';
 import { until } from './daemon.mjs';
 
@@ -65,6 +66,25 @@ test('files are dropped by how their names begin, before what is written in the 
   const { files, state } = await store.load();
   assert.deepEqual(Object.fromEntries(files), { 'b/data': bytes, 'a/key': Uint8Array.of(0, 1, 2, 3) });
   assert.deepEqual(Object.fromEntries(state), { node: 1 });
+});
+
+test('storage that does not open is tried again, and is not taken for one that is refused', async () => {
+  const fails = (name) => { throw new DOMException(name, name); };
+  const allowed = { query: async () => {} };
+  const open = (indexedDB, locks = allowed) => openStore('example.org', { indexedDB, navigator: { locks } });
+  const factory = new TestIndexedDB();
+  let attempts = 0;
+  factory.opening = () => {
+    attempts += 1;
+    if (attempts < limits.storageTries) fails('UnknownError');
+  };
+  assert.equal((await open(factory)).isMemory, false);
+  factory.opening = () => fails('UnknownError');
+  await assert.rejects(open(factory), { name: 'UnknownError' });
+  assert.equal((await open(factory, { query: async () => fails('SecurityError') })).isMemory, true);
+  factory.opening = () => fails('SecurityError');
+  assert.equal((await open(factory)).isMemory, true);
+  assert.equal((await open(undefined)).isMemory, true);
 });
 
 test('secrets open only with their own key, for their own hypha, unaltered', async () => {

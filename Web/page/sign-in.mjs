@@ -122,6 +122,8 @@ export function showStanding({ access, network, unkept, phase, storage }) {
   const banner = byID('standing');
   const link = (text, href) => element('a', { textContent: text, href });
   const parts = phase !== 'open' ? []
+    : storage === 'unopened' ? ['What this browser keeps for this site cannot be opened, so this page can only read. '
+      + 'Close other tabs or make room on this device, and load the page again.']
     : access === 'locked' ? ['This device is locked. ', link('Unlock', '#unlock')]
       : access === 'revoked' ? ['This device was revoked: it can only read. ', link('Sign in again', '#sign-in')]
         : access === 'behind' ? ['This device fetches what it wrote before. It can post as soon as all of that is here. If no node has it any more: ',

@@ -38,6 +38,8 @@ export class Leader {
   #error;
   #key;
   #persisted = false;
+  /** Something may be kept here that could not be opened: the page only reads, as one that keeps nothing. */
+  #isUnopened = false;
   #current = 0;
   #revision = 0;
   #lengths = '';
@@ -67,16 +69,9 @@ export class Leader {
     try {
       // At the same time: the slower one says when the first post is there.
       const found = this.#findKey();
-      const store = await this.#openStore();
+      const { store, kept } = await this.#openStore();
       if (this.#isClosed) return store.close();
       this.#store = store;
-      let kept;
-      try { kept = await store.load(); } catch (error) {
-        if (this.#isClosed) return;
-        console.warn(`What this browser kept cannot be read: ${error.message}`);
-        this.#store = new MemoryStore();
-        kept = await this.#store.load();
-      }
       this.#persisted = await this.#environment.isPersisted();
       if (kept.state.has('setUp')) await this.#settleSetUp(kept, await found);
       if (this.#isClosed) return;
@@ -91,11 +86,28 @@ export class Leader {
     }
   }
 
+  /** @returns the storage, and what is kept there */
   async #openStore() {
-    try { return await this.#environment.openStore(); } catch (error) {
-      console.warn(`This browser keeps nothing: ${error.message}`);
-      return new MemoryStore();
+    let store;
+    try {
+      store = await this.#environment.openStore();
+      return { store, kept: await store.load() };
+    } catch (error) {
+      store?.close();
+      if (error instanceof FencedError) throw error;
+      console.warn(`What this browser keeps cannot be opened: ${error.message}`);
     }
+    this.#isUnopened = true;
+    store = new MemoryStore();
+    return { store, kept: await store.load() };
+  }
+
+  /** @throws where this device may be in already, with blocks that others have not seen: new ones would contradict them */
+  #checkOpened() {
+    if (!this.#isUnopened) return;
+    throw new CallError('storage', 'What this browser keeps for this site cannot be opened, and this device may be in already. '
+      + 'Close other tabs or make room on this device, and load the page again. Where that does not help, remove this site’s '
+      + 'data in the browser’s settings: what was written here and has not reached the node is lost then.');
   }
 
   /** @returns {Promise<{key?: string, error?: Error}>} */
@@ -282,7 +294,7 @@ export class Leader {
     const state = {
       phase: this.#phase, progress: this.#progress, error: this.#error, host: this.#start.host, key: this.#key,
       ownKey: undefined, deviceName: '', access: 'reader', isOrigin: false, network: 'offline',
-      storage: (this.#node?.store ?? this.#store)?.isMemory ? 'memory' : 'kept',
+      storage: this.#isUnopened ? 'unopened' : (this.#node?.store ?? this.#store)?.isMemory ? 'memory' : 'kept',
       persisted: this.#persisted, unkept: false, revision: this.#revision, length: 0, ownRequest: undefined, requests: [],
       devices: [],
     };
@@ -423,6 +435,7 @@ export class Leader {
   }
 
   async #setUp({ code, passphrase, deviceName }) {
+    this.#checkOpened();
     if (this.#phase !== 'uninitialised') throw new CallError('alreadyInitialised', 'This node has a hypha already.');
     const name = pageText(deviceName, 'deviceName');
     const { publicKey, secretKey, channelKey, atRestKey } = await this.#derive(passphrase);
@@ -467,6 +480,7 @@ export class Leader {
   }
 
   async #signIn({ passphrase, deviceName, asOrigin = false }) {
+    this.#checkOpened();
     const node = await this.#ready();
     const before = node.state.get('node');
     const { isRevoked, isForked } = node.use((core) => core.status());
