@@ -252,7 +252,7 @@ class TestLeader {
   }
 
   run() { this.tell(); }
-  tell() { this.on.state({ phase: 'open', revision: this.name }); }
+  tell() { this.on.state({ phase: 'open', revision: this.name, ...this.state }); }
   wake() {}
   close() { this.isClosed = true; }
 
@@ -348,4 +348,46 @@ test('a leader whose storage another tab has taken steps down, and leads again w
   one.leaders[0].on.lost();
   await until('it leads again', () => one.leaders.length === 2 && one.tabs.isLeader);
   assert.equal(one.leaders[0].isClosed, true);
+});
+
+for (const state of [{ phase: 'failed' }, { storage: 'unopened' }]) {
+  test(`a leader with ${JSON.stringify(state)} lets a tab lead that is loaded again, and shows what that one has`, async (t) => {
+    const browser = openTabs(t);
+    const one = browser.open('one');
+    await until('it leads', () => one.tabs.isLeader);
+    one.leaders[0].state = state;
+    one.leaders[0].tell();
+    const two = browser.open('two');
+    await until('the second leads', () => two.tabs.isLeader);
+    await until('the first shows it', () => one.states.at(-1).revision === 'two');
+    assert.equal(one.leaders[0].isClosed, true);
+    assert.equal(one.tabs.isLeader, false);
+    assert.deepEqual(one.states.at(-1), { phase: 'open', revision: 'two', isLeader: false });
+    assert.equal(await one.tabs.call('post'), 'two post');
+    assert.deepEqual([one.leaders.length, two.leaders.length], [1, 1]);
+
+    // In its turn.
+    two.channel.isClosed = true;
+    browser.locks.drop();
+    await until('the first leads again', () => one.tabs.isLeader);
+  });
+}
+
+test('what is asked while nobody leads is asked of the next one that does', { timeout: 20_000 }, async (t) => {
+  const browser = openTabs(t);
+  const one = browser.open('one');
+  await until('the first leads', () => one.tabs.isLeader);
+  const two = browser.open('two');
+  await until('the second shows it', () => two.states.length > 0);
+  // The first loses the lead to one that is still beginning, and knows no other.
+  let letGo;
+  browser.locks.request('hypha', { steal: true }, () => new Promise((resolve) => { letGo = resolve; })).catch(() => {});
+  await until('the first has stepped down', () => one.leaders[0].isClosed);
+  const [reading, writing] = [one.tabs.call('posts'), one.tabs.call('post')];
+  const refused = assert.rejects(writing, { code: 'interrupted' });
+  await new Promise((resolve) => { setTimeout(resolve, 20); });
+  letGo();
+  await until('the second leads', () => two.tabs.isLeader);
+  assert.equal(await reading, 'two posts');
+  await refused;
 });

@@ -124,12 +124,17 @@ export class Tabs {
 
   #stepDown() {
     if (!this.#leader) return;
+    this.#letGo();
+    this.#say({ hello: true });
+  }
+
+  /** Lets the next tab that waits lead. */
+  #letGo() {
     this.#leader.close();
     this.#leader = undefined;
     this.#leaderID = undefined;
     this.#release?.();
     this.#queue();
-    this.#say({ hello: true });
   }
 
   /** Another tab leads now, perhaps this one: what can be asked twice is, and the rest is given up. */
@@ -155,6 +160,9 @@ export class Tabs {
     this.#say({ ping: true });
   }
 
+  /** What this tab leads has failed, or could not open what is kept: another one may have more luck. */
+  get #isOfNoUse() { return this.#state?.phase === 'failed' || this.#state?.storage === 'unopened'; }
+
   // The channel
 
   #say(message) {
@@ -164,7 +172,7 @@ export class Tabs {
   #heard(message) {
     if (message.to !== undefined && message.to !== this.#id) return;
     if (this.#leader) return this.#heardAsLeader(message);
-    if (message.leads || message.state || message.pong) this.#heardLeader(message.from);
+    if (message.leads || message.state || message.pong) this.#heardLeader(message.from, message.leads);
     if (message.busy !== undefined) this.#pausedUntil = performance.now() + message.busy;
     if (message.state) this.#follow(message.state);
     if (message.answer !== undefined) {
@@ -177,17 +185,22 @@ export class Tabs {
     }
   }
 
-  #heardLeader(id) {
+  /** @param isNew it leads from now on: what was asked before, it did not hear */
+  #heardLeader(id, isNew) {
     this.#unanswered = 0;
-    if (id === this.#leaderID) return;
+    if (id === this.#leaderID && !isNew) return;
     const isFirst = this.#leaderID === undefined;
     this.#leaderID = id;
     this.#pausedUntil = 0;
-    if (!isFirst) this.#askAgain();
+    if (isNew || !isFirst) this.#askAgain();
   }
 
   #heardAsLeader({ from, hello, wake, ping, ask, name, args }) {
-    if (hello) this.#leader.tell(true);
+    if (hello) {
+      // Somebody has loaded the page again, perhaps because it said so.
+      if (this.#isOfNoUse) return this.#letGo();
+      this.#leader.tell(true);
+    }
     if (wake) this.#leader.wake();
     if (ping) this.#say({ to: from, pong: true });
     if (ask !== undefined) this.#answer(from, ask, name, args);
