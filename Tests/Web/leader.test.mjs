@@ -1,7 +1,7 @@
 // The page's worker against the daemon that the same build made: setting up, signing in, reloading, losing what was kept.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { CoreError } from '../../Web/core.mjs';
+import { Core, CoreError } from '../../Web/core.mjs';
 import { FencedError } from '../../Web/worker/errors.mjs';
 import { Leader } from '../../Web/worker/leader.mjs';
 import { limits } from '../../Web/worker/limits.mjs';
@@ -119,10 +119,18 @@ async function setUpOrigin(t, disk) {
 
 test('a hypha is set up with the right code, and kept only then', async (t) => {
   const { daemon, origin, passphrase, code } = await setUp(t);
+  const { deriveKeys } = Core.prototype;
+  t.after(() => { Core.prototype.deriveKeys = deriveKeys; });
+  let keys;
+  Core.prototype.deriveKeys = function derive(...words) {
+    keys = deriveKeys.apply(this, words);
+    return keys;
+  };
   await assert.rejects(origin.call('posts', { limit: 1 }), { code: 'notOpen' });
   await assert.rejects(origin.call('setUp', { code: 'WRONG-WRONG', passphrase, deviceName: 'laptop' }),
     { code: 'refused', message: /setup code is wrong/ });
   assert.deepEqual(await origin.disk.records(), {});
+  for (const name of ['secretKey', 'channelKey', 'atRestKey']) assert.ok(keys[name].every((byte) => byte === 0), name);
   await assert.rejects(origin.call('setUp', { code, passphrase: 'too short', deviceName: 'laptop' }), { code: 'badPassphrase' });
   const settingUp = origin.call('setUp', { code, passphrase, deviceName: 'laptop' });
   await assert.rejects(origin.call('setUp', { code, passphrase, deviceName: 'laptop' }), { code: 'busy' });
@@ -688,6 +696,18 @@ test('a core that traps is made anew from what was kept', async (t) => {
   await origin.call('post', { text: 'kept all the same' });
   assert.deepEqual(await origin.texts(), ['kept all the same', 'after', 'kept']);
   await origin.until('the node has it', ({ unkept, network }) => network === 'live' && !unkept);
+});
+
+test('a core that gives words and checks them is made anew where there was no room for it', async (t) => {
+  const { instantiate } = WebAssembly;
+  t.after(() => { WebAssembly.instantiate = instantiate; });
+  const browser = new Browser(t, 1);
+  browser.open({ fetch: async () => { throw new TypeError('offline'); } });
+  WebAssembly.instantiate = async () => { throw new RangeError('no memory'); };
+  await assert.rejects(browser.call('newPassphrase'), RangeError);
+  WebAssembly.instantiate = instantiate;
+  const passphrase = await browser.call('newPassphrase');
+  assert.deepEqual(await browser.call('checkPassphrase', { text: passphrase }), { words: 8, wrong: [] });
 });
 
 test('a host that names another hypha than before is not followed', async (t) => {

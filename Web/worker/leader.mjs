@@ -344,8 +344,8 @@ export class Leader {
         core.posts(Math.min(Math.max(Number(limit) || 0, 1), limits.posts), pageText(before, 'before')));
       return { posts: posts.map(pagePost), more };
     },
-    async newPassphrase() { return (await this.#helping()).newPassphrase(); },
-    async checkPassphrase({ text }) { return (await this.#helping()).checkPassphrase(pageText(text, 'text')); },
+    newPassphrase() { return this.#help((core) => core.newPassphrase()); },
+    checkPassphrase({ text }) { return this.#help((core) => core.checkPassphrase(pageText(text, 'text'))); },
 
     setUp(args) { return this.#alone(() => this.#setUp(args)); },
     signIn(args) { return this.#alone(() => this.#signIn(args)); },
@@ -409,10 +409,13 @@ export class Leader {
     }
   }
 
-  /** A core for what needs no hypha. */
-  async #helping() {
+  /** Asks a core that has no hypha. One that failed is not asked again. */
+  async #help(ask) {
     this.#helper ??= Core.instantiate(this.#start.core);
-    return this.#helper;
+    try { return ask(await this.#helper); } catch (error) {
+      this.#helper = undefined;
+      throw error;
+    }
   }
 
   /** Derives the keys in a core of its own, of which nothing is left. */
@@ -462,6 +465,7 @@ export class Leader {
     } catch (error) {
       accepted?.socket.close();
       node.close();
+      wipe(secretKey, channelKey);
       // What a tab that lost the lead has begun is settled by the one that leads now.
       if (!this.#isClosed) await this.#forgetSetUp(node.store).catch((failure) => console.warn(failure));
       throw error;
@@ -496,7 +500,7 @@ export class Leader {
         + `than ${this.#start.host}.`);
     }
     await this.#signOut();
-    const writer = asOrigin ? { publicKey, secretKey } : (await this.#helping()).newWriter();
+    const writer = asOrigin ? { publicKey, secretKey } : await this.#help((core) => core.newWriter());
     if (!asOrigin) wipe(secretKey);
     const secrets = { secretKey: writer.secretKey, channelKey };
     const sealed = await this.#sealed(secrets, atRestKey, before.key);
