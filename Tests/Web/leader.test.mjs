@@ -608,6 +608,7 @@ test('where the storage is full and the connection to it ended, what is shown st
   assert.equal(origin.state.storage, 'memory');
   assert.equal('whole' in await origin.disk.records(), false);
   await origin.call('lock');
+  assert.equal('here' in await origin.disk.records(), false);
   await origin.call('unlock', { passphrase });
   assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
   await origin.until('the node has it', ({ unkept }) => !unkept);

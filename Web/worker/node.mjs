@@ -318,7 +318,11 @@ export class PageNode {
     // Without what was kept, the next core would have nothing.
     try {
       const { files } = await kept.load();
-      this.#store = new MemoryStore({ files, state: this.state, checkLead: () => kept.checkLead() });
+      this.#store = new MemoryStore({
+        files, state: this.state,
+        // What is locked stays so after a reload: to remove the keys needs no room either.
+        before: (forgets) => (forgets.includes('here') ? kept.commit({ forgets: ['here'], isOwn: true }) : kept.checkLead()),
+      });
       await this.#store.commit(change);
     } catch (error) {
       throw this.#storageFailure(error);

@@ -29,12 +29,12 @@ export class MemoryStore {
   #pages = new Map();
   #sizes = new Map();
   #state;
-  #checkLead;
+  #before;
 
-  /** @param kept what another store had, and what throws a FencedError once another tab has the lead of that */
-  constructor({ files = new Map(), state = new Map(), checkLead = async () => {} } = {}) {
+  /** @param kept what another store had, and what is done there `before` each commit, which may throw a FencedError */
+  constructor({ files = new Map(), state = new Map(), before = async () => {} } = {}) {
     this.#state = new Map(state);
-    this.#checkLead = checkLead;
+    this.#before = before;
     for (const [name, bytes] of files) {
       this.#sizes.set(name, bytes.length);
       this.#pages.set(name, new Map(splitPages(bytes)));
@@ -51,7 +51,7 @@ export class MemoryStore {
 
   /** @param {Change} change @throws {FencedError} where another tab has the lead */
   async commit({ journal = new Uint8Array(), drops = [], state = {}, forgets = [] }) {
-    await this.#checkLead();
+    await this.#before(forgets);
     for (const name of [...this.#pages.keys()]) {
       if (!isDropped(name, drops)) continue;
       this.#pages.delete(name);
