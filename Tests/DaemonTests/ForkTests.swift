@@ -150,12 +150,10 @@ import Testing
         "signed in two versions: only blocks before number \(nodes.blocks) count"))
     #expect(try await server.ctl("doctor").text.contains("was signed in two versions"))
     try expectEvidence(server, nodes)
-    let scraped = try RawClient(host: "127.0.0.1", port: port)
-    scraped.send("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    let metrics = String(decoding: try await scraped.readToEnd(), as: UTF8.self)
-    #expect(metrics.contains("\nhypha_feeds_forked 1\n"))
+    let values = try await metrics(port)
+    #expect(values["hypha_feeds_forked"] == 1)
     // Once it did not verify; then the copy showed its proof, and stays connected.
-    #expect(metrics.contains("\nhypha_rejected_input_total{kind=\"unverified\"} 1\n"), "\(metrics)")
+    #expect(values["hypha_rejected_input_total{kind=\"unverified\"}"] == 1, "\(values)")
     try await eventually("\(phone.log)") { try status(phone).canPost ? true : nil }
     try post("phone", on: phone)
     let counting = ["phone"] + (0..<Self.common).reversed().map { "both \($0)" }

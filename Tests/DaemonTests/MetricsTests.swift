@@ -1,4 +1,3 @@
-import Glibc
 import HyphaControlAPI
 import Testing
 
@@ -6,44 +5,6 @@ import Testing
 
 /// What Prometheus gets.
 @Suite(.fewAtOnce, .timeLimit(.minutes(15))) struct MetricsTests {
-  /// A value by its name and labels.
-  private func metrics(_ port: Int) async throws -> [String: Double] {
-    let answer = try await get("/metrics", port)
-    #expect(answer.hasPrefix("HTTP/1.1 200"))
-    #expect(
-      answer.contains("content-type: text/plain; version=0.0.4")
-        || answer.contains("Content-Type: text/plain; version=0.0.4"))
-    let body = try #require(answer.firstRange(of: "\r\n\r\n").map { answer[$0.upperBound...] })
-    var values: [String: Double] = [:]
-    var typed: Set<Substring> = []
-    for line in body.split(separator: "\n") {
-      let words = line.split(separator: " ")
-      if line.hasPrefix("# TYPE ") {
-        #expect(typed.insert(words[2]).inserted, "\(line) comes twice")
-      } else if !line.hasPrefix("#") {
-        let name = words[0].prefix { $0 != "{" }
-        let base = ["_bucket", "_sum", "_count"].reduce(name) {
-          $0.hasSuffix($1) ? $0.dropLast($1.count) : $0
-        }
-        #expect(typed.contains(name) || typed.contains(base), "\(line) has no type")
-        #expect(
-          MetricsNames.meanings[String(name)] ?? MetricsNames.meanings[String(base)] != nil,
-          "\(line) has no meaning")
-        #expect(
-          values.updateValue(
-            try #require(Double(words[words.count - 1])), forKey: words.dropLast().joined(separator: " "))
-            == nil)
-      }
-    }
-    return values
-  }
-
-  private func get(_ path: String, _ port: Int) async throws -> String {
-    let client = try RawClient(port: port)
-    client.send("GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-    return String(decoding: try await client.readToEnd(), as: UTF8.self)
-  }
-
   @Test func tellsHowTheNodeIs() async throws {
     let port = try freePorts(1)[0]
     let origin = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(port)\"")
@@ -85,7 +46,7 @@ import Testing
     let client = try node.client()
     let passphrase = try client.call(PassphraseGenerate.self, .init()).passphrase
     _ = try client.call(NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase))
-    _ = try await get("/nothing", node.port).count
+    _ = try await httpAnswer("/nothing", node.port)
     let peer = try RawClient(port: node.port)
     _ = try await peer.upgrade("/hypha")
     peer.frame(0x82, [UInt8](repeating: 0xFF, count: 64))
@@ -102,7 +63,7 @@ import Testing
     _ = held
     #expect(try await metrics(port)["hypha_http_requests_total{status=\"404\"}"] == 1)
     // Nothing else is there, nor are metrics on the web.
-    #expect(try await get("/", port).hasPrefix("HTTP/1.1 404"))
+    #expect(try await httpAnswer("/", port).hasPrefix("HTTP/1.1 404"))
     try await node.stop()
   }
 
