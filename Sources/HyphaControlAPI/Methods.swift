@@ -382,11 +382,17 @@ public enum PeersList: ControlMethod {
     public var rejected: [RejectedInfo]?
     /// Connections that were turned away, or gave way to others, because there were too many.
     public var refusedConnections: UInt64?
+    /// Messages to the hypha's devices that were dropped since the daemon started, by reason, as `requests.list` has them.
+    public var droppedMessages: [String: UInt64]?
 
-    public init(peers: [PeerInfo], rejected: [RejectedInfo]? = nil, refusedConnections: UInt64? = nil) {
+    public init(
+      peers: [PeerInfo], rejected: [RejectedInfo]? = nil, refusedConnections: UInt64? = nil,
+      droppedMessages: [String: UInt64]? = nil
+    ) {
       self.peers = peers
       self.rejected = rejected
       self.refusedConnections = refusedConnections
+      self.droppedMessages = droppedMessages
     }
   }
   public static let name = "peers.list"

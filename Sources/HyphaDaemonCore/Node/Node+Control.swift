@@ -282,7 +282,7 @@ extension Node: ControlService {
   public func listPeers() async throws(ControlError) -> PeersList.Result {
     PeersList.Result(
       peers: connections.keys.sorted().compactMap { peerInfo($0) }, rejected: rejections.infos,
-      refusedConnections: limiter?.refused ?? 0)
+      refusedConnections: limiter?.refused ?? 0, droppedMessages: membership?.drops.counts)
   }
 
   public func listConnections() async throws(ControlError) -> ConnectionsList.Result {

@@ -12,6 +12,7 @@ struct Peers: ParsableCommand {
     var connections: [ConnectionInfo]
     var rejected: [RejectedInfo]?
     var refusedConnections: UInt64?
+    var droppedMessages: [String: UInt64]?
   }
 
   func run() throws {
@@ -19,7 +20,8 @@ struct Peers: ParsableCommand {
       let list = try daemon.call(PeersList.self, Nothing())
       let output = Output(
         peers: list.peers, connections: try daemon.call(ConnectionsList.self, Nothing()).connections,
-        rejected: list.rejected, refusedConnections: list.refusedConnections)
+        rejected: list.rejected, refusedConnections: list.refusedConnections,
+        droppedMessages: list.droppedMessages)
       if shared.json { return try Console.printJSON(output) }
       for peer in output.peers {
         Console.print(
@@ -38,6 +40,9 @@ struct Peers: ParsableCommand {
       }
       if let refused = output.refusedConnections, refused > 0 {
         Console.print("\(refused) connections turned away: too many at one time")
+      }
+      if let reasons = Requests.reasons(list.droppedMessages ?? [:]) {
+        Console.print("messages to devices dropped: \(reasons)")
       }
     }
   }

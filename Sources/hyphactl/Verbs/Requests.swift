@@ -44,11 +44,16 @@ struct Requests: ParsableCommand {
       )
     }
     if result.requests.isEmpty { Console.note(all ? "No device has asked lately." : "No device asks.") }
-    let dropped = result.dropped.filter { $0.value > 0 }.sorted { $0.key < $1.key }
-    if all, !dropped.isEmpty {
-      let reasons = dropped.map { "\(Console.printable($0.key)) \($0.value)" }.joined(separator: ", ")
+    if all, let reasons = reasons(result.dropped) {
       Console.note("Dropped since the daemon started: \(reasons).")
     }
+  }
+
+  /// Why messages were dropped, and how many; `nil` where none was.
+  static func reasons(_ dropped: [String: UInt64]) -> String? {
+    let dropped = dropped.filter { $0.value > 0 }.sorted { $0.key < $1.key }
+    guard !dropped.isEmpty else { return nil }
+    return dropped.map { "\(Console.printable($0.key)) \($0.value)" }.joined(separator: ", ")
   }
 
   private func follow(_ daemon: ControlClient, shown: [RequestInfo]) throws {
