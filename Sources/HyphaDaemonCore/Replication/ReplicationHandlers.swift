@@ -33,7 +33,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
   private var isBroken = false
   /// Small pieces of the stream, until what arrived with them is read.
   private var pieces = ByteBuffer()
-  private var answeringPing = false
+  /// Answers to pings that wait for the socket, and the last ping beyond them.
+  private var waitingPongs = 0
   private var unansweredPing: ByteBuffer?
 
   init(_ role: Role, transport: ReplicationTransport) {
@@ -107,7 +108,10 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     // Nothing that follows a violation can be told apart.
     guard !isBroken else { return }
     var input = bytes
-    defer { deliverPieces() }
+    defer {
+      deliverPieces()
+      if waitingPongs > 0 { context.flush() }
+    }
     do throws(WebSocketViolation) {
       while true {
         if case .deciding(var waiting) = state {
@@ -182,22 +186,23 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
   }
 
-  /// While one answer waits for the socket, later pings get one answer together, to the last of them
-  /// (RFC 6455, section 5.5.3): pings without end cannot fill the memory.
+  /// While some answers wait for the socket, later pings get one answer together, to the last of them (RFC 6455, section 5.5.3);
+  /// and answers leave once all is read that came with the pings: pings without end neither fill the memory nor cost a system call each.
   private func answer(ping payload: ByteBuffer, _ context: ChannelHandlerContext) {
-    guard !answeringPing else {
+    guard waitingPongs < ReplicationLimits.waitingPongs else {
       unansweredPing = payload
       return
     }
-    answeringPing = true
+    waitingPongs += 1
     let written = context.eventLoop.makePromise(of: Void.self)
     written.futureResult.assumeIsolated().whenComplete { [self] _ in
-      answeringPing = false
+      waitingPongs -= 1
       guard let payload = unansweredPing, let context = self.context else { return }
       unansweredPing = nil
       answer(ping: payload, context)
+      context.flush()
     }
-    context.writeAndFlush(wrapOutboundOut(frame(WebSocketFrame.pong, payload, context)), promise: written)
+    context.write(wrapOutboundOut(frame(WebSocketFrame.pong, payload, context)), promise: written)
   }
 
   /// Writes as few frames as their size allows. Payloads go out as they are, without a copy.

@@ -389,6 +389,8 @@ public enum ReplicationLimits {
   static let pieceBytes = 4 << 10
   /// Small pieces, sent or received, are joined up to this size.
   static let coalescedBytes = 32 << 10
+  /// Answers to WebSocket pings that wait to be sent.
+  static let waitingPongs = 16
   /// Payload of a WebSocket frame that is taken: the largest message of the protocol, and its header.
   static let frameBytes = (8 << 20) + 1024
   /// Payload of a WebSocket frame that is sent.
