@@ -142,6 +142,8 @@ final class RawClient {
   private(set) var waiting: [UInt8] = []
   /// The other side takes nothing any more.
   private(set) var isEnded = false
+  /// Called once, after what is sent next.
+  var afterSending: (() -> Void)?
 
   init(host: String = "127.0.0.1", port: Int) throws {
     socket = Glibc.socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
@@ -155,7 +157,7 @@ final class RawClient {
       }
     }
     // Who does not read must not hold a test up for ever.
-    var patience = timeval(tv_sec: 20, tv_usec: 0)
+    var patience = timeval(tv_sec: Int(Sanitizer.seconds(20)), tv_usec: 0)
     setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
     guard connected == 0 else { throw HarnessError("connect: \(String(cString: strerror(errno)))") }
   }
@@ -174,6 +176,8 @@ final class RawClient {
       }
       rest = rest.dropFirst(count)
     }
+    afterSending?()
+    afterSending = nil
   }
 
   func send(_ text: String) {
@@ -185,7 +189,8 @@ final class RawClient {
   /// - Returns: false at the end of the stream.
   private func fill() async throws -> Bool {
     var bytes = [UInt8](repeating: 0, count: 65536)
-    for _ in 0..<15_000 {
+    // Not by the clock: where tests wait for a processor, so does this.
+    for _ in 0..<Int(Sanitizer.seconds(30) / 0.002) {
       let count = recv(socket, &bytes, bytes.count, Int32(MSG_DONTWAIT))
       if count > 0 { waiting += bytes[..<count] }
       if count >= 0 || errno != EAGAIN { return count > 0 }
@@ -228,6 +233,13 @@ final class RawClient {
 
   /// Sends a frame; its first byte is FIN, reserved bits and opcode.
   func frame(_ first: UInt8, _ payload: [UInt8], masked: Bool = true, size: UInt64? = nil) {
+    send(Self.frame(first, payload, masked: masked, size: size))
+  }
+
+  /// The bytes of a frame.
+  static func frame(
+    _ first: UInt8, _ payload: [UInt8], masked: Bool = true, size: UInt64? = nil
+  ) -> [UInt8] {
     let size = size ?? UInt64(payload.count)
     let flag: UInt8 = masked ? 0x80 : 0
     var bytes: [UInt8] = [first]
@@ -241,8 +253,7 @@ final class RawClient {
     }
     let mask: [UInt8] = [0x12, 0x34, 0x56, 0x78]
     if masked { bytes += mask }
-    bytes += masked ? payload.enumerated().map { $1 ^ mask[$0 & 3] } : payload
-    send(bytes)
+    return bytes + (masked ? payload.enumerated().map { $1 ^ mask[$0 & 3] } : payload)
   }
 
   /// Reads a server's frame: first byte and payload.

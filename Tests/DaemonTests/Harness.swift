@@ -13,6 +13,14 @@ struct HarnessError: Error, CustomStringConvertible {
   }
 }
 
+/// The sanitizer that everything was built with, if any (`scripts/sanitize`).
+enum Sanitizer {
+  static let isOn = getenv("HYPHA_SANITIZER") != nil
+
+  /// A bound on time: with a sanitizer all is several times slower.
+  static func seconds(_ bound: Double) -> Double { isOn ? 10 * bound : bound }
+}
+
 /// The programs of this package, as they were built.
 enum Programs {
   /// Beside the test bundle, or in the folder that `HYPHA_PROGRAMS` names.

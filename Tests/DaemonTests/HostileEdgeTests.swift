@@ -83,7 +83,7 @@ import Testing
       try phone.client().call(PostsList.self, .init(limit: 1000)).posts.count >= 20 ? true : nil
     }
     withExtendedLifetime(idlers) {}
-    try place.use().expect("addresses", since: before, cpuSeconds: 5)
+    try place.use().expectBounded("addresses", since: before, cpuSeconds: 5)
     try await phone.stop()
     try await place.stop()
   }
@@ -121,7 +121,7 @@ import Testing
     }
     try await place.goodPeerSyncs("bytes that come one by one")
     try await strangers.value
-    try place.use().expect("tiny pieces", since: before, cpuSeconds: 10)
+    try place.use().expectBounded("tiny pieces", since: before, cpuSeconds: 10)
     try await eventually("two bad frames are not told of") {
       try place.rejected()["badFrame"] == 2 ? true : nil
     }
@@ -186,7 +186,7 @@ import Testing
     let saved = await saves.value
     print("a flood of messages: \(seconds) s, \(limited) dropped, saved \(saved) times")
     #expect(Double(saved) <= 14 + seconds / 5)
-    try place.use().expect("a flood of messages", since: before, cpuSeconds: 10)
+    try place.use().expectBounded("a flood of messages", since: before, cpuSeconds: 10)
     try await phone.stop()
     try await place.stop()
   }
@@ -206,6 +206,7 @@ import Testing
     _ = try place.origin.client().call(PostsCreate.self, .init(text: text))
     try await place.goodPeerSyncs("a long post")
     let length = try #require(try place.server.client().call(NodeStatus.self, .init()).feeds.first?.length)
+    let before = try place.use()
     let peer = try await HostilePeer(port: place.server.port, key: place.key, id: 1)
     try await peer.fetch()
     // The long one, and the one after it.
@@ -219,7 +220,7 @@ import Testing
       try await Task.sleep(for: .seconds(1))
     }
     #expect(try place.rejected()["stalled"] == 1)
-    try place.use().expect("one that takes nothing", since: before, cpuSeconds: 5)
+    try place.use().expectBounded("one that takes nothing", since: before, cpuSeconds: 5)
     try await place.goodPeerSyncs("one that takes nothing")
     try await place.stop()
   }
@@ -300,10 +301,10 @@ import Testing
     for number in 0..<4 { try await place.goodPeerSyncs("the rush, \(number)", within: 15) }
     let seconds = try await isOver.value / .seconds(1)
     try await pool.shutdownGracefully()
-    try place.use().expect("a rush", since: calm, cpuSeconds: 10)
+    try place.use().expectBounded("a rush", since: calm, cpuSeconds: 10)
     let rate = Int(Double(threads * each) / seconds)
     print("a rush: \(rate) connections a second")
-    #expect(rate > 300 || getenv("HYPHA_SANITIZER") != nil)
+    #expect(rate > 300 || Sanitizer.isOn)
     // The handshakes are cut off, and then all is as before but for the readers.
     for client in unended { _ = try await client.readToEnd() }
     print("handshakes were cut off after \((ContinuousClock.now - begun) / .seconds(1)) s")
@@ -311,7 +312,7 @@ import Testing
       try place.descriptors() <= before.descriptors + unread.count + 8 ? true : nil
     }
     let use = try place.use()
-    use.expect("all of the rush", since: before.use, cpuSeconds: 40)
+    use.expectBounded("all of the rush", since: before.use, cpuSeconds: 40)
     #expect(use.kilobytes < before.use.kilobytes + 64 << 10)
     let rejected = try place.rejected()
     #expect(rejected["noRequest", default: 0] >= UInt64(unended.count), "\(rejected)")

@@ -12,16 +12,18 @@ final class HostilePeer {
 
   /// Connects, shakes hands, and opens the hypha's feed.
   ///
-  /// - Parameter address: where it says to come from, as a proxy would.
-  init(port: Int, key: PublicKey, id: UInt8, from address: String? = nil) async throws {
+  /// - Parameters:
+  ///   - id: of the node that it says to be; another one each time if not given.
+  ///   - address: where it says to come from, as a proxy would.
+  init(port: Int, key: PublicKey, id: UInt8? = nil, from address: String? = nil) async throws {
     client = try RawClient(port: port)
     let headers = address.map { "X-Forwarded-For: \($0)\r\n" } ?? ""
     let answer = try await client.upgrade("/hypha", headers: headers)
     guard answer.hasPrefix("HTTP/1.1 101") else {
       throw HarnessError("the hostile peer is not let in: \(answer)")
     }
-    session = Session(
-      Session.Configuration(id: [UInt8](repeating: id, count: 32), extensions: [Node.extensionName]))
+    let id = (0..<32).map { _ in id ?? UInt8.random(in: 0...255) }
+    session = Session(Session.Configuration(id: id, extensions: [Node.extensionName]))
     channel = try session.open(key)
     flush()
   }
@@ -33,6 +35,12 @@ final class HostilePeer {
   }
 
   private func flush() { client.frame(0x82, session.takeOutput()) }
+
+  /// Sends the same bytes of the protocol over and over.
+  func repeatedly(_ times: Int, _ bytes: [UInt8]) {
+    let frame = RawClient.frame(0x82, bytes)
+    for _ in 0..<times where !client.isEnded { client.send(frame) }
+  }
 
   /// Sends a message of nearly 4 KiB to the hypha's devices that has the form of a sealed one, each number another.
   func say(sealed number: Int) {
@@ -48,11 +56,20 @@ final class HostilePeer {
     return session.takeOutput()
   }
 
+  /// The bytes of messages to the hypha's devices.
+  func bytes(toDevices messages: [[UInt8]]) async throws -> [UInt8] {
+    while session.remoteHandshake == nil { _ = try await listen() }
+    for message in messages { #expect(session.send(extension: Node.extensionName, message, on: channel)) }
+    return session.takeOutput()
+  }
+
   /// What the node says next.
   func listen() async throws -> [Message] {
     var messages: [Message] = []
     while messages.isEmpty {
       let (first, payload) = try await client.readFrame()
+      // The answer to a ping.
+      if first == 0x8A { continue }
       guard first == 0x82 else { throw HarnessError("the node ended the connection") }
       try session.receive(payload) { event in
         if case .message(let message, _) = event { messages.append(message) }
@@ -99,9 +116,19 @@ struct ProcessUse {
     try #require(fields.count > 12 && kilobytes > 0)
     cpuSeconds = Double((Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0)) / Double(sysconf(Int32(_SC_CLK_TCK)))
     // With a sanitizer it takes several times as much of everything: seen is then only that there is an end to it.
-    guard getenv("HYPHA_SANITIZER") != nil else { return }
+    guard Sanitizer.isOn else { return }
     kilobytes /= 10
     peakKilobytes /= 10
     cpuSeconds /= 10
+  }
+  /// Expects that an attack took little: processor time since it began, and memory ever.
+  func expectBounded(
+    _ attack: String, since before: ProcessUse, cpuSeconds limit: Double,
+    at location: SourceLocation = #_sourceLocation
+  ) {
+    let spent = cpuSeconds - before.cpuSeconds
+    let figures = "\(attack): \(spent) s of processor time, \(peakKilobytes) KiB at most"
+    print(figures)
+    #expect(spent < limit && peakKilobytes < 150 << 10, "\(figures)", sourceLocation: location)
   }
 }

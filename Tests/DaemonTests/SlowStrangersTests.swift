@@ -169,7 +169,7 @@ import Testing
     }
     // The caller is held up, not cut off: all that it asked for comes as soon as it reads.
     for _ in 0..<200 { #expect(try caller.line()?.contains("\"result\"") == true) }
-    try place.use().expect("slow strangers", since: before, cpuSeconds: 25)
+    try place.use().expectBounded("slow strangers", since: before, cpuSeconds: 25)
     let peers = try await place.server.ctl("peers")
     for (address, kinds) in expected {
       for (kind, count) in kinds {
