@@ -47,7 +47,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     /// What all feeds on it share.
     let budget = PeerBudget()
     /// It comes from where others did not send what they said they had.
-    let isDoubtful: Bool
+    var isDoubtful: Bool
     var unsent = 0
     var finished = false
     /// Bytes of a message that is not whole yet.
@@ -262,6 +262,13 @@ public final class Replicator<Storage: RandomAccessStorage> {
   /// Whether a peer has not sent what it said it had, and nothing since.
   public func isDoubtful(_ id: ConnectionID) -> Bool {
     connections[id]?.feeds.values.contains { $0.remote.isDoubtful } ?? false
+  }
+
+  /// Doubts what a peer says that it has, until it sends a block: others where it comes from did not send what they said they had.
+  public func doubt(_ id: ConnectionID) {
+    guard let connection = connections[id] else { return }
+    connection.isDoubtful = true
+    for (_, remote) in connection.feeds.values { remote.isDoubtful = true }
   }
 
   /// Takes the bytes to be sent.

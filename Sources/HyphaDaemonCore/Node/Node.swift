@@ -607,10 +607,20 @@ public actor Node {
 
   /// Gives up what was asked of a peer, and remembers whether it kept its word.
   private func disconnect(_ id: ConnectionID) {
-    if let address = connections[id]?.transport.remoteAddress, replicator.isDoubtful(id) {
-      doubts.add(address, now: Double(monotonic) / 1000)
-    }
+    noteDoubt(of: id)
     replicator.disconnect(id)
+  }
+
+  /// Remembers that a peer has not kept its word, if so, and believes no other from there either. Those that this node was told to
+  /// connect to are not strangers.
+  private func noteDoubt(of id: ConnectionID) {
+    guard let address = connections[id]?.transport.remoteAddress, replicator.isDoubtful(id),
+      doubts.add(address, now: Double(monotonic) / 1000)
+    else { return }
+    let household = IPAddress.household(of: address)
+    for (other, attached) in connections where attached.transport.direction == .incoming {
+      if IPAddress.household(of: attached.transport.remoteAddress) == household { replicator.doubt(other) }
+    }
   }
 
   /// Hands what is to be sent to the connections, as long as they take it. Who asks for much gets it piece by piece, so that others
@@ -664,6 +674,7 @@ public actor Node {
     lookAtRoom()
     tickBackups()
     for (id, error) in replicator.tick(now: UInt64(monotonic)) { take(error, id) }
+    for id in connections.keys { noteDoubt(of: id) }
     membership?.tick(now: Self.now().milliseconds)
     recordMembershipEvents()
     if isMembershipDue || record?.catchesUp == true || hypha?.database.lacksRoom == true { scheduleFlush() }
