@@ -121,6 +121,7 @@ struct ProcessUse {
     peakKilobytes /= 10
     cpuSeconds /= 10
   }
+
   /// Expects that an attack took little: processor time since it began, and memory ever.
   func expectBounded(
     _ attack: String, since before: ProcessUse, cpuSeconds limit: Double,

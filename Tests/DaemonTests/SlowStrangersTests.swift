@@ -103,6 +103,8 @@ import Testing
     let pinging = try await HostilePeer(port: port, key: key, id: 7, from: "192.0.2.7")
     let asking = try await HostilePeer(port: port, key: key, id: 8, from: "192.0.2.8")
     let question = asking.bytes([.request(Message.Request(index: 0))])
+    // Only a frame's contents are a sign that somebody is there.
+    asking.client.send([0x82, 0x80 | UInt8(question.count), 0, 0, 0, 0])
     // Who has not.
     let nameless = try await upgrade("/hypha", 9)
     let tcp = try RawClient(port: ports[0])
@@ -112,7 +114,7 @@ import Testing
     let slowCaller = try RawCaller(path: place.server.socket)
     let header = Array("GET / HTTP/1.1\r\nX: \(String(repeating: "a", count: 200))".utf8)
     var drips = [
-      Drip(asking.client, [0x82, 0x80 | UInt8(question.count), 0, 0, 0, 0] + question),
+      Drip(asking.client, question),
       Drip(web, header), Drip(begun, header),
       Drip([UInt8](repeating: 0x20, count: 200)) { try? slowCaller.send([$0]) },
       Drip(signUps[1], [0x81, 0x80 | 100, 0, 0, 0, 0] + [UInt8](repeating: 0x20, count: 100)),
