@@ -1,3 +1,5 @@
+import Hypercore
+
 /// Runs of a feed's blocks that set no post: what else devices keep in their database. Blocks never change, so that each is looked
 /// at once.
 struct PostlessRuns {

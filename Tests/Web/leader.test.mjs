@@ -248,6 +248,7 @@ test('what is written offline is kept, and goes out later', async (t) => {
   const reader = new Browser(t, daemon.port);
   reader.open();
   await reader.until('it has nothing', ({ phase }) => phase === 'unreachable');
+  await assert.rejects(reader.call('setUp', { code: '', passphrase: '', deviceName: '' }), { code: 'offline' });
   await daemon.start();
   await origin.call('retry');
   await origin.until('the node has it', ({ unkept, network }) => !unkept && network === 'live');

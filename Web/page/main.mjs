@@ -96,7 +96,7 @@ function showBar() {
   const sync = byID('sync');
   sync.hidden = progress?.what !== 'sync' || !progress.of;
   if (!sync.hidden) sync.value = progress.done / progress.of;
-  byID('open-sign-in').hidden = !isOpen || access !== 'reader';
+  byID('open-sign-in').hidden = !isOpen || access !== 'reader' || storage === 'unopened';
   byID('open-devices').hidden = !isOpen || access !== 'authorised';
   const pending = byID('pending');
   pending.hidden = requests.length === 0;

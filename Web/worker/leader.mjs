@@ -439,6 +439,8 @@ export class Leader {
 
   async #setUp({ code, passphrase, deviceName }) {
     this.#checkOpened();
+    // The page keeps the words that it has shown, and goes on with them.
+    if (this.#phase === 'unreachable') throw new CallError('offline', 'The node does not answer now: try again in a moment.');
     if (this.#phase !== 'uninitialised') throw new CallError('alreadyInitialised', 'This node has a hypha already.');
     const name = pageText(deviceName, 'deviceName');
     const { publicKey, secretKey, channelKey, atRestKey } = await this.#derive(passphrase);
