@@ -3,7 +3,7 @@ public struct EntryInfo: Codable, Equatable, Sendable {
   public var key: String
   /// The value, if it is UTF-8; otherwise `base64` has it. Neither for a deletion, or where `bytes` is given.
   public var text: String?
-  /// The value in base 64, if it is not UTF-8, or shorter so.
+  /// The value in base 64, if it is not UTF-8, or too long as text in JSON.
   public var base64: String?
   /// The size of a value that is left out, since the answer would be too long: `database.get` with `feed` has it.
   public var bytes: Int?

@@ -1,7 +1,7 @@
 import FoundationEssentials
 
-/// How a value is put into a message: as text where it is UTF-8, unless base 64 is shorter, as it is for control characters, each of
-/// which JSON makes six bytes of.
+/// How a value is put into a message: as text where it is UTF-8, unless that makes it too long where base 64 does not: JSON makes six
+/// bytes of each control character.
 public struct ValueText: Equatable, Sendable {
   public let text: String?
   public let base64: String?
@@ -11,7 +11,8 @@ public struct ValueText: Equatable, Sendable {
   public init(_ value: [UInt8]) {
     let base64Count = (value.count + 2) / 3 * 4
     let textCount = value.reduce(0) { $0 + Self.byteCount(of: $1) }
-    text = textCount <= max(base64Count, value.count) ? String(validating: value, as: UTF8.self) : nil
+    let isShort = textCount <= max(base64Count, ControlLimits.entryBytesPerList)
+    text = isShort ? String(validating: value, as: UTF8.self) : nil
     base64 = text == nil ? Data(value).base64EncodedString() : nil
     byteCount = text == nil ? base64Count : textCount
   }

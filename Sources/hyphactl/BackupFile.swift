@@ -16,7 +16,7 @@ struct BackupFile {
       throw InputError(
         "\(path) is no regular file, and stays as it is: give another name, or “-” for standard output")
     }
-    guard mayReplace || target.found == nil else { throw NewFile.isThere(path) }
+    guard mayReplace || target.found == nil else { throw NewFile.isThere(path, orElse: ", or --force") }
     file = try NewFile(target.path, mode: 0o600, mayReplace: mayReplace)
   }
 

@@ -22,6 +22,7 @@ struct Hyphactl: ParsableCommand {
     ])
 
   static func main() {
+    StandardStreams.hold()
     // A reader that has gone away is noticed when writing to it.
     signal(SIGPIPE, SIG_IGN)
     // What `CommandLine.arguments` holds was repaired, so a post would not be what was given.

@@ -61,8 +61,8 @@ final class NewFile {
     }
   }
 
-  static func isThere(_ path: String) -> InputError {
-    InputError("\(path) is there already, and stays as it is: give another name, or --force")
+  static func isThere(_ path: String, orElse: String = "") -> InputError {
+    InputError("\(path) is there already, and stays as it is: give another name\(orElse)")
   }
 
   private func link(as name: String) -> Bool {

@@ -19,6 +19,7 @@ struct Hyphad: AsyncParsableCommand {
   var checkConfig = false
 
   func run() async throws {
+    StandardStreams.hold()
     let configuration: Configuration
     do throws(ConfigurationError) {
       configuration = try Configuration(file: config)

@@ -165,8 +165,13 @@ import Testing
     let node = try await HyphactlTests.origin()
     let value = [UInt8](repeating: 0, count: ControlLimits.valueBytes)
     try await #expect(node.ctl("put", "zeros", input: value).status == 0)
-    try await #expect(node.ctl("put", "other", "value").status == 0)
     #expect(try await node.ctl("get", "zeros").stdout == value)
+    // As those have that scripts put: text, whatever JSON makes of it.
+    let json = #"{"a":"b\\n"}"#
+    try await #expect(node.ctl("put", "json", json).status == 0)
+    #expect(try node.client().call(DatabaseGet.self, .init(key: "json")).entries.map(\.text) == [json])
+    #expect(try await node.ctl("list", "json", "--values").text == "json\t\(json)")
+    try await #expect(node.ctl("put", "other", "value").status == 0)
     let list = try await node.ctl("list", "--values")
     #expect(list.status == 0 && list.text.contains("other\tvalue") && list.text.contains("zeros\t"))
     for limit in ["1", "20"] {
@@ -174,6 +179,20 @@ import Testing
       #expect(history.status == 0 && history.text.contains("put other"))
     }
     #expect(try await node.ctl("history", "zeros").text.contains("put zeros"))
+  }
+
+  @Test("What is printed is sent to nobody where standard output is closed")
+  func closedOutput() async throws {
+    let node = try await HyphactlTests.origin()
+    let call = #"{"jsonrpc":"2.0","id":7,"method":"posts.create","params":{"text":"injected"}}"# + "\n"
+    try await #expect(node.ctl("put", "call", input: Array(call.utf8)).status == 0)
+    for closed in [">&-", "2>&-", "<&- >&- 2>&-"] {
+      let shell = try Running(
+        "/bin/sh", ["-c", #"exec "$0" get call "# + closed, Programs.path("hyphactl")],
+        environment: ["HYPHA_SOCKET": node.socket])
+      #expect(try await shell.end().status == 0)
+    }
+    #expect(try await node.ctl("posts").text.isEmpty)
   }
 
   @Test("Wrong keys, values, versions and writers are refused, and say what is wrong")

@@ -194,6 +194,8 @@ import Testing
   func pipelined() async throws {
     let metrics = try freePorts(1)[0]
     let node = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(metrics)\"")
+    let folder = try Self.webFolder()
+    try node.configure(http: "web_folder = \"\(folder.path)\"")
     try await node.start()
     // The first is not answered at once, so that the others wait for it; those are.
     let (first, other) = ("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "GET /x HTTP/1.1\r\nHost:\r\n\r\n")
@@ -203,6 +205,10 @@ import Testing
     let lines = try await client.readToEnd().split(separator: UInt8(ascii: "\n"))
     #expect(lines.count { $0.starts(with: "HTTP/1.1 404".utf8) } == 2 * 9500)
     #expect(lines.count { $0.starts(with: "HTTP/1.1 503".utf8) } == 3)
+    // The last one closes the connection once all of its answer has left.
+    let last = try RawClient(port: node.port)
+    last.send(other + "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    #expect(try await last.readToEnd().count > 12 << 20)
     let collector = try RawClient(port: metrics)
     collector.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" + String(repeating: other, count: 9500))
     let answer = String(decoding: try await collector.readToEnd(), as: UTF8.self)

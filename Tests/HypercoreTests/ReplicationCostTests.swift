@@ -317,7 +317,7 @@ import Testing
       #expect(victim.code(liar, [have(40, 1)]) == nil)
     }
     #expect(seconds == Int(WireLimits.doubtMilliseconds) / 1000)
-    #expect(victim.node.isDoubtful(liar.id))
+    #expect(victim.node.isDoubtful(liar.id, of: key))
     #expect(victim.code(liar, [unhave(40, 1), have(41, 5)]) == nil)
     #expect(!victim.node.isFetching(key))
     // Who takes back what it was asked for did not have it.
@@ -327,7 +327,7 @@ import Testing
     #expect(victim.code(other, [unhave(60, 1), have(61, 1)]) == nil)
     #expect(!victim.node.isFetching(key))
     // Nor is it believed from where it comes again.
-    let again = try victim.connect(isDoubtful: true)
+    let again = try victim.connect(isDistrusted: true)
     #expect(victim.code(again, [have(0, 50)]) == nil)
     #expect(!victim.node.isFetching(key))
   }
@@ -336,12 +336,12 @@ import Testing
   func known() throws {
     let key = source.key
     var victim = try Victim(clone(), downloads: true)
-    let peer = try victim.connect(isDoubtful: true)
+    let peer = try victim.connect(isDistrusted: true)
     #expect(victim.code(peer, [have(0, 40)]) == nil)
     #expect(!victim.node.isFetching(key))
     #expect(victim.code(peer, [try data(7)]) == nil)
     // Forty blocks, of which one is here.
-    #expect(victim.node.isFetching(key) && !victim.node.isDoubtful(peer.id))
+    #expect(victim.node.isFetching(key) && !victim.node.isDoubtful(peer.id, of: key))
   }
 
   @Test("a peer that takes back what it had is not waited for")

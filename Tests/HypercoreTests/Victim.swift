@@ -25,12 +25,12 @@ struct Victim {
   }
 
   /// - Parameter stranger: who it is that comes; somebody new where it is not given.
-  mutating func connect(as stranger: UInt8? = nil, isDoubtful: Bool = false) throws -> Peer {
+  mutating func connect(as stranger: UInt8? = nil, isDistrusted: Bool = false) throws -> Peer {
     count += 1
     let id = ConnectionID(count)
     try node.connect(
       id, Session.Configuration(id: [UInt8](repeating: 0xff, count: 32), extensions: ["test"]),
-      first: feed.key, isDoubtful: isDoubtful)
+      first: feed.key, isDistrusted: isDistrusted)
     let session = Session(
       Session.Configuration(id: [UInt8](repeating: stranger ?? count, count: 32), extensions: ["test"]))
     let peer = Peer(id: id, session: session, channel: try session.open(feed.key))

@@ -38,7 +38,9 @@ final class RemoteFeed {
   /// A block was asked for already, and this side's nodes were named with it.
   var wasAsked = false
   /// It did not send what it said it had, neither soon nor later: what else it says counts for less.
-  var isDoubtful: Bool
+  var isDoubtful = false
+  /// Others where it comes from did not send what they said they had, and it has sent nothing yet.
+  var isDistrusted: Bool
   /// Something was not asked for because too much waits to be sent.
   var isHeldUp = false
   /// From which block on the peer has another feed that the same owner signed; what it says of blocks from there on is of
@@ -57,12 +59,12 @@ final class RemoteFeed {
   }
 
   init(
-    connection: ConnectionID, channel: Int, budget: PeerBudget = PeerBudget(), isDoubtful: Bool = false
+    connection: ConnectionID, channel: Int, budget: PeerBudget = PeerBudget(), isDistrusted: Bool = false
   ) {
     self.connection = connection
     self.channel = channel
     self.budget = budget
-    self.isDoubtful = isDoubtful
+    self.isDistrusted = isDistrusted
   }
 
   /// The peer has said what it holds, as far as it was asked.

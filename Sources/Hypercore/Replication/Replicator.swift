@@ -47,7 +47,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     /// What all feeds on it share.
     let budget = PeerBudget()
     /// It comes from where others did not send what they said they had.
-    var isDoubtful: Bool
+    var isDistrusted: Bool
     var unsent = 0
     var finished = false
     /// Bytes of a message that is not whole yet.
@@ -55,11 +55,11 @@ public final class Replicator<Storage: RandomAccessStorage> {
     /// What the peer did that ends the connection, where nobody was there to be told.
     var failure: WireError?
 
-    init(id: ConnectionID, session: Session, live: Bool, isDoubtful: Bool) {
+    init(id: ConnectionID, session: Session, live: Bool, isDistrusted: Bool) {
       self.id = id
       self.session = session
       self.live = live
-      self.isDoubtful = isDoubtful
+      self.isDistrusted = isDistrusted
     }
 
     /// Bytes that wait to be sent, those included that were taken and have not left.
@@ -208,7 +208,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
   public func isFetching(_ key: PublicKey) -> Bool {
     guard let shared = feeds[key] else { return false }
     let isKnown = shared.feed.heldBlocks < shared.length
-    return shared.peers.contains { !$0.requested.isEmpty && (isKnown || !$0.isDoubtful) }
+    return shared.peers.contains { !$0.requested.isEmpty && (isKnown || !$0.isDoubtful && !$0.isDistrusted) }
   }
 
   /// Whether all that peers say they hold of a feed is here. What nobody holds is not waited for.
@@ -226,15 +226,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
 
   /// Takes up a connection, and opens on it every feed that is shared, `first` before the others.
   ///
-  /// - Parameter isDoubtful: it comes from where ``isDoubtful(_:)`` was so for another.
+  /// - Parameter isDistrusted: it comes from where ``isDoubtful(_:of:)`` was so for another.
   public func connect(
-    _ id: ConnectionID, _ configuration: Session.Configuration, first: PublicKey, isDoubtful: Bool = false
+    _ id: ConnectionID, _ configuration: Session.Configuration, first: PublicKey, isDistrusted: Bool = false
   ) throws(WireError) {
     guard let shared = feeds[first] else {
       throw WireError(.unknownFeed, "feed \(first.hex) is not shared here")
     }
     let connection = Connection(
-      id: id, session: Session(configuration), live: configuration.live, isDoubtful: isDoubtful)
+      id: id, session: Session(configuration), live: configuration.live, isDistrusted: isDistrusted)
     connections[id] = connection
     try open(shared, on: connection)
     for other in feeds.values where other !== shared { try open(other, on: connection) }
@@ -259,16 +259,16 @@ public final class Replicator<Storage: RandomAccessStorage> {
     }
   }
 
-  /// Whether a peer has not sent what it said it had, and nothing since.
-  public func isDoubtful(_ id: ConnectionID) -> Bool {
-    connections[id]?.feeds.values.contains { $0.remote.isDoubtful } ?? false
+  /// Whether a peer has not sent what it said it had of a feed, and nothing since.
+  public func isDoubtful(_ id: ConnectionID, of key: PublicKey) -> Bool {
+    connections[id]?.feeds.values.contains { $0.shared.feed.key == key && $0.remote.isDoubtful } ?? false
   }
 
   /// Doubts what a peer says that it has, until it sends a block: others where it comes from did not send what they said they had.
-  public func doubt(_ id: ConnectionID) {
+  public func distrust(_ id: ConnectionID) {
     guard let connection = connections[id] else { return }
-    connection.isDoubtful = true
-    for (_, remote) in connection.feeds.values { remote.isDoubtful = true }
+    connection.isDistrusted = true
+    for (_, remote) in connection.feeds.values { remote.isDistrusted = true }
   }
 
   /// Takes the bytes to be sent.
@@ -314,7 +314,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard connection.feeds[channel] == nil else { return }
     let remote = RemoteFeed(
       connection: connection.id, channel: channel, budget: connection.budget,
-      isDoubtful: connection.isDoubtful)
+      isDistrusted: connection.isDistrusted)
     connection.feeds[channel] = (shared, remote)
     shared.peers.append(remote)
     want(remote, shared, connection)
@@ -443,7 +443,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
     // Beyond what was known, what a peer sends is proved by its newest signature.
     if data.index >= length { remote.hasShownLength = true }
     guard isNew else { return }
-    remote.isDoubtful = false
+    (remote.isDoubtful, remote.isDistrusted) = (false, false)
     shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
     shared.noteNew(data.index..<data.index + 1)
     events.append(.downloaded(shared.feed.key, index: data.index))

@@ -495,7 +495,7 @@ public actor Node {
         Session.Configuration(
           id: sessionID, live: true, extensions: [Self.extensionName],
           nonce: transport.encryptsProtocol ? Self.random(24) : nil), first: key,
-        isDoubtful: doubts.contains(transport.remoteAddress, now: Double(monotonic) / 1000))
+        isDistrusted: doubts.contains(transport.remoteAddress, now: Double(monotonic) / 1000))
     } catch {
       return end(id, CloseReason(.refused, error.context))
     }
@@ -611,15 +611,16 @@ public actor Node {
     replicator.disconnect(id)
   }
 
-  /// Remembers that a peer has not kept its word, if so, and believes no other from there either. Those that this node was told to
-  /// connect to are not strangers.
+  /// Remembers that a peer has not kept its word about this node's own feed, if so, and believes no other from there either: a writer
+  /// waits for what it is said to have written. Those that this node was told to connect to are not strangers.
   private func noteDoubt(of id: ConnectionID) {
-    guard let address = connections[id]?.transport.remoteAddress, replicator.isDoubtful(id),
-      doubts.add(address, now: Double(monotonic) / 1000)
+    guard let own = hypha?.database.local?.key, let transport = connections[id]?.transport,
+      transport.direction == .incoming, replicator.isDoubtful(id, of: own),
+      doubts.add(transport.remoteAddress, now: Double(monotonic) / 1000)
     else { return }
-    let household = IPAddress.household(of: address)
+    let household = IPAddress.household(of: transport.remoteAddress)
     for (other, attached) in connections where attached.transport.direction == .incoming {
-      if IPAddress.household(of: attached.transport.remoteAddress) == household { replicator.doubt(other) }
+      if IPAddress.household(of: attached.transport.remoteAddress) == household { replicator.distrust(other) }
     }
   }
 

@@ -9,7 +9,8 @@ public enum EdgeLimits {
   static let bodyBytes = 16 << 10
   /// Seconds for a whole request, from the connection or the last answer on, and for taking more of the answer to it.
   static let requestSeconds: Int64 = 30
-  /// Bytes of an answer that are to be taken in that time, unless it is over: half a kilobyte a second.
+  /// Bytes of an answer that are to be taken in that time, unless it is over: half a kilobyte a second. The system takes some hundred
+  /// kilobytes at a time, if a connection is fast, before it tells that any were taken.
   static let answerBytes = 16 << 10
   /// Files of the web client, and bytes of all of them with their compressed copies.
   static let webFiles = 256

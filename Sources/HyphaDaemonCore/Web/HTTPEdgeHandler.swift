@@ -247,8 +247,10 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     guard context.channel.isActive else { return }
     waiting = .forNothing
     armDeadline(context)
+    // The next request may be answered within this call, and be the one to close after.
+    let isLast = closing
     context.writeAndFlush(wrapOutboundOut(.end(nil)), promise: nil)
-    if closing { context.close(promise: nil) }
+    if isLast { context.close(promise: nil) }
   }
 
   /// Bytes that were written and that the system has not taken yet, since the client does not.

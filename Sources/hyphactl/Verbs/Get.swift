@@ -91,10 +91,11 @@ extension EntryInfo {
   var printableValue: String {
     if deleted { return "(deleted)" }
     if let bytes { return "(\(bytes) bytes that are left out here)" }
-    if let text {
-      return Console.printable(
-        text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "⏎"))
+    guard let value else { return "(nothing)" }
+    guard let text = String(validating: value, as: UTF8.self) else {
+      return "(\(value.count) bytes that are no text)"
     }
-    return value.map { "(\($0.count) bytes that are no text)" } ?? "(nothing)"
+    return Console.printable(
+      text.split(separator: "\n", omittingEmptySubsequences: false).joined(separator: "⏎"))
   }
 }

@@ -127,14 +127,14 @@ struct Init: ParsableCommand {
   }
 
   private func write(_ passphrase: Secret, to path: String) throws {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else {
-      throw Output.failure("cannot make \(path)").exit
-    }
-    defer { close(descriptor) }
-    let error = Output.write(Array((passphrase.text + "\n").utf8), to: descriptor)
-    guard error == nil, fsync(descriptor) == 0 else {
-      throw Output.failure("cannot write \(path)", error ?? errno).exit
+    do throws(InputError) {
+      let target = try Target(path)
+      guard target.found == nil else { throw NewFile.isThere(path) }
+      let file = try NewFile(target.path, mode: 0o600, mayReplace: false)
+      try file.write(Array((passphrase.text + "\n").utf8))
+      try file.finish()
+    } catch {
+      throw error.exit
     }
   }
 }
