@@ -40,6 +40,18 @@ import Testing
 
   // MARK: - Work
 
+  @Test("however much is said at once of what there is, it is looked at once whether all of it is here")
+  func looksOnce() throws {
+    var victim = try Victim(clone(first: 40), downloads: false)
+    let peer = try victim.connect()
+    #expect(victim.code(peer, [have(0, 40)]) == nil)
+    _ = victim.node.takeEvents()
+    let words = (0..<100).flatMap { _ in [have(40, 1), unhave(40, 1)] }
+    #expect(victim.code(peer, words) == nil)
+    let events = victim.node.takeEvents()
+    #expect(events.isEmpty, "\(events)")
+  }
+
   @Test("who speaks of the same millions of blocks again and again is sent away", .timeLimit(.minutes(5)))
   func repeated() throws {
     for flood in [have(0, 1 << 23), ones(0, 1 << 23)] {

@@ -333,6 +333,10 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard let connection = connections[id] else { return }
     if let failure = connection.failure { throw failure }
     connection.budget.refill(now: self.now)
+    // Once, however much is said: it takes a look at every peer.
+    defer {
+      for (shared, _) in connection.feeds.values where shared.hasNewClaims { noteSynced(shared) }
+    }
     try connection.session.receive(bytes) { (event) throws(WireError) in
       try handle(event, connection)
     }
@@ -390,7 +394,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       // One without a bitfield has paid for each block already, and takes none back.
       if have.bitfield != nil { try connection.budget.spend(work) }
       want(remote, shared, connection)
-      noteSynced(shared)
+      shared.hasNewClaims = true
     case .unhave(let unhave):
       try remote.note(unhave)
       try connection.budget.spend(shared.noteClaims(of: remote, about: 0..<0))
@@ -402,7 +406,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
       let released = shared.release(remote, from: unhave.start, count: unhave.length ?? 1)
       if released > 0 { remote.isDoubtful = true }
       try connection.budget.spend(UInt64(released) * WireLimits.takenBackBlocks)
-      noteSynced(shared)
+      shared.hasNewClaims = true
     case .want(let want): try remote.ask(.want(want))
     case .cancel(let cancel): try remote.cancel(cancel)
     case .info(let info):
@@ -528,6 +532,7 @@ public final class Replicator<Storage: RandomAccessStorage> {
   }
 
   private func noteSynced(_ shared: SharedFeed<Storage>) {
+    shared.hasNewClaims = false
     let isComplete = shared.isComplete
     if isComplete, !shared.saidSynced { events.append(.synced(shared.feed.key)) }
     shared.saidSynced = isComplete

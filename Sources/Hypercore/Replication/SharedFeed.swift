@@ -19,6 +19,8 @@ final class SharedFeed<Storage: RandomAccessStorage> {
   var meanBlockBytes = 1024
   /// It was said that all that peers hold is here.
   var saidSynced = false
+  /// Somebody has said anew what is there, and it was not looked at yet whether all of it is here.
+  var hasNewClaims = false
   /// Each peer is to show, by a signature, how long a feed it knows.
   var asksForLength = false
   /// The longest that a peer has shown the feed to be, by a signature that was not stored.
