@@ -59,7 +59,7 @@ extension ControlClient {
   /// Seconds after which a daemon that has not answered hangs, or starts still: looking for what is wrong takes it half a minute.
   static let patience = 45.0
   /// How many seconds more a daemon has to say that what it waited for did not happen in time.
-  private static let grace = 5.0
+  private static let grace = 15.0
 
   func status() throws(ControlFailure) -> NodeInfo {
     try call(NodeStatus.self, Nothing(), timeoutSeconds: Self.patience)

@@ -45,7 +45,9 @@ import Testing
     return folder
   }
 
-  @Test("Who sends or takes nothing in time is cut off and told of, and who is only slow is not")
+  @Test(
+    "Who sends or takes nothing in time is cut off and told of, and who is only slow is not",
+    .disabled(if: Sanitizer.isOn, "it is about seconds"))
   func slow() async throws {
     let (ports, folder) = (try freePorts(2), try Self.webFolder())
     let place = try await Place(
