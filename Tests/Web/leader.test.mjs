@@ -622,6 +622,34 @@ test('where the storage is full and the connection to it ended, what is shown st
   assert.deepEqual((await daemon.control('posts')).posts.map(({ text }) => text), ['in memory', 'kept']);
 });
 
+for (const [where, putting, role] of [
+  ['is full', (key) => { if (Array.isArray(key)) isFull(); }, 'reader'],
+  ['has room for nothing', isFull, 'origin'],
+]) {
+  test(`who signs out where the storage ${where} leaves no keys there, and nothing to sign with`, async (t) => {
+    const { origin } = await setUpOrigin(t, new IndexedDisk());
+    const { indexedDB } = origin.disk;
+    await origin.call('post', { text: 'kept' });
+    await until('it is kept that the node has it', async () => 'heldElsewhere' in await origin.disk.records());
+    indexedDB.putting = putting;
+    await origin.call('post', { text: 'in memory' });
+    assert.equal(origin.state.storage, 'memory');
+    await origin.until('the node has it', ({ unkept }) => !unkept);
+    await origin.call('signOut');
+    assert.equal(origin.state.access, 'reader');
+    const { epoch, node, ...others } = await origin.disk.records();
+    assert.equal(node.role, role);
+    assert.deepEqual(others, {});
+
+    indexedDB.putting = () => {};
+    origin.open();
+    await origin.until('it opens', ({ phase }) => phase === 'open');
+    await origin.call('signOut');
+    await origin.until('it reads', ({ network, access }) => network === 'live' && access === 'reader');
+    assert.deepEqual(await origin.texts(), ['in memory', 'kept']);
+  });
+}
+
 test('a reader whose storage cannot be opened again says so, and does not go on from nothing', async (t) => {
   const { daemon, origin } = await setUpOrigin(t);
   await origin.call('post', { text: 'one' });

@@ -320,13 +320,27 @@ export class PageNode {
       const { files } = await kept.load();
       this.#store = new MemoryStore({
         files, state: this.state,
-        // What is locked stays so after a reload: to remove the keys needs no room either.
-        before: (forgets) => (forgets.includes('here') ? kept.commit({ forgets: ['here'], isOwn: true }) : kept.checkLead()),
+        before: (next) => (next.forgets.includes('here') ? this.#takeOff(kept, next) : kept.checkLead()),
       });
       await this.#store.commit(change);
     } catch (error) {
       throw this.#storageFailure(error);
     }
+  }
+
+  /**
+   * Removes keys from where all was kept before: what is locked or signed out is so after a reload, too. To remove needs no
+   * room either. All else that changes stays in memory.
+   */
+  async #takeOff(kept, { state: { node }, forgets }) {
+    const removal = { forgets, isOwn: true };
+    if (node?.role === 'reader') {
+      try { return await kept.commit({ ...removal, state: { node } }); } catch (error) {
+        if (error instanceof FencedError) throw error;
+        console.warn(`There is no room to note who signed out: ${error.message}`);
+      }
+    }
+    return kept.commit(removal);
   }
 
   /** What it means that the storage failed: that of a node that was closed is closed, too, which is no sign of a full disk. */

@@ -31,7 +31,7 @@ export class MemoryStore {
   #state;
   #before;
 
-  /** @param kept what another store had, and what is done there `before` each commit, which may throw a FencedError */
+  /** @param kept what another store had, and what is done there `before` each commit, given that: it may throw a FencedError */
   constructor({ files = new Map(), state = new Map(), before = async () => {} } = {}) {
     this.#state = new Map(state);
     this.#before = before;
@@ -51,7 +51,7 @@ export class MemoryStore {
 
   /** @param {Change} change @throws {FencedError} where another tab has the lead */
   async commit({ journal = new Uint8Array(), drops = [], state = {}, forgets = [] }) {
-    await this.#before(forgets);
+    await this.#before({ state, forgets });
     for (const name of [...this.#pages.keys()]) {
       if (!isDropped(name, drops)) continue;
       this.#pages.delete(name);
