@@ -446,6 +446,17 @@ test('a tab whose place another has taken writes nothing', async (t) => {
   assert.deepEqual(await origin.texts(), []);
 });
 
+test('where what is kept cannot be read a person is told, and the connection goes on', async (t) => {
+  const { origin } = await setUpOrigin(t);
+  await origin.until('it is live', ({ network }) => network === 'live');
+  origin.disk.load = async () => breaks();
+  await assert.rejects(origin.call('lock'), { code: 'storage' });
+  await origin.until('it is live again', ({ network, access }) => network === 'live' && access === 'authorised');
+  origin.disk.load = async () => { throw new FencedError(); };
+  await assert.rejects(origin.call('lock'), { code: 'interrupted' });
+  assert.equal(origin.lost, 1);
+});
+
 /** Holds up the first that comes to `object[name]`, until it is let go; what comes later passes. */
 function holdUp(object, name) {
   const usual = object[name];

@@ -100,15 +100,18 @@ export class PageNode {
   reopen(options) {
     return this.#whileOpening(async () => {
       this.#connection.stop();
-      await this.commit();
-      const { files } = await this.#store.load();
-      const { drops = [] } = options.change ?? {};
-      for (const name of files.keys()) if (drops.some((start) => name.startsWith(start))) files.delete(name);
       try {
+        await this.commit();
+        const files = await this.#keptFiles();
+        const { drops = [] } = options.change ?? {};
+        for (const name of files.keys()) if (drops.some((start) => name.startsWith(start))) files.delete(name);
         const before = this.#secrets;
         const change = await this.#open({ ...options, files });
         wipe(before?.secretKey, before?.channelKey);
         await this.commit(change);
+      } catch (error) {
+        if (error instanceof FencedError) this.#fail(error);
+        throw error;
       } finally {
         // Without a core, one is on its way, and connects then.
         if (!this.#isClosed && this.#core) this.#connection.start();
@@ -215,7 +218,7 @@ export class PageNode {
       // A transaction that is under way may still become durable.
       while (this.#isCommitting) await new Promise((resolve) => { setTimeout(resolve, 10); });
       if (this.#isClosed) return;
-      const { files } = await this.#store.load();
+      const files = await this.#keptFiles();
       const change = await this.#open({ key: fromHex(this.state.get('node').key), files, secrets: this.#secrets });
       await this.commit(change);
       if (this.#core) this.#connection.start();
@@ -341,6 +344,10 @@ export class PageNode {
       }
     }
     return kept.commit(removal);
+  }
+
+  async #keptFiles() {
+    try { return (await this.#store.load()).files; } catch (error) { throw this.#storageFailure(error); }
   }
 
   /** What it means that the storage failed: that of a node that was closed is closed, too, which is no sign of a full disk. */
