@@ -446,6 +446,17 @@ test('a tab whose place another has taken writes nothing', async (t) => {
   assert.deepEqual(await origin.texts(), []);
 });
 
+test('what is asked of a tab that loses the lead while it starts is answered', async (t) => {
+  const browser = new Browser(t, 1);
+  const held = holdUp(browser.disk, 'load');
+  browser.open();
+  await until('it is held up', () => held.isHeld);
+  const calls = [browser.call('posts', { limit: 1 }), browser.call('post', { text: 'too late' }), browser.call('lock')];
+  browser.leader.close();
+  for (const call of calls) await assert.rejects(call, { code: 'interrupted' });
+  held.letGo();
+});
+
 test('where what is kept cannot be read a person is told, and the connection goes on', async (t) => {
   const { origin } = await setUpOrigin(t);
   await origin.until('it is live', ({ network }) => network === 'live');

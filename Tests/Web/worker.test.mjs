@@ -241,23 +241,33 @@ class Channels {
   }
 }
 
-/** A leader that answers each call with its own name, and calls of `wait` when told. */
+/** A leader that answers each call with its own name, those that `wait` for it or for any when told or closed. */
 class TestLeader {
   isClosed = false;
   waiting = [];
+  refusing = [];
 
-  constructor(name, on) {
+  constructor(name, on, state) {
     this.name = name;
     this.on = on;
+    this.state = state;
   }
 
   run() { this.tell(); }
   tell() { this.on.state({ phase: 'open', revision: this.name, ...this.state }); }
   wake() {}
-  close() { this.isClosed = true; }
+  close() {
+    this.isClosed = true;
+    for (const reject of this.refusing) reject(new FencedError());
+  }
 
   call(name, args) {
-    if (args?.wait) return new Promise((resolve) => { this.waiting.push(() => resolve(`${this.name} waited`)); });
+    if ([true, this.name].includes(args?.wait)) {
+      return new Promise((resolve, reject) => {
+        this.waiting.push(() => resolve(`${this.name} waited`));
+        this.refusing.push(reject);
+      });
+    }
     if (name === 'fail') return Promise.reject(new FencedError());
     return Promise.resolve(`${this.name} ${name}`);
   }
@@ -271,12 +281,12 @@ function openTabs(t) {
   limits.pingMilliseconds = 50;
   return {
     locks,
-    open: (name) => {
+    open: (name, state) => {
       const tab = { channel: channels.open(), leaders: [], states: [] };
       tab.tabs = new Tabs({
         locks, channel: tab.channel,
         makeLeader: (on) => {
-          const leader = new TestLeader(name, on);
+          const leader = new TestLeader(name, on, state);
           tab.leaders.push(leader);
           return leader;
         },
@@ -348,6 +358,36 @@ test('a leader whose storage another tab has taken steps down, and leads again w
   one.leaders[0].on.lost();
   await until('it leads again', () => one.leaders.length === 2 && one.tabs.isLeader);
   assert.equal(one.leaders[0].isClosed, true);
+});
+
+test('what a tab asked of its own leader is asked of the next one, unless it writes', { timeout: 20_000 }, async (t) => {
+  const browser = openTabs(t);
+  const one = browser.open('one');
+  await until('the first leads', () => one.tabs.isLeader);
+  const two = browser.open('two');
+  await until('the second shows it', () => two.states.length > 0);
+  const [reading, writing] = [one.tabs.call('posts', { wait: 'one' }), one.tabs.call('post', { wait: 'one' })];
+  const refused = assert.rejects(writing, { code: 'interrupted' });
+  one.leaders[0].on.lost();
+  await refused;
+  assert.equal(await reading, 'two posts');
+});
+
+test('a leader that starts after one that failed is not taken for that one', async (t) => {
+  const browser = openTabs(t);
+  const one = browser.open('one');
+  await until('the first leads', () => one.tabs.isLeader);
+  const two = browser.open('two', { phase: 'starting' });
+  await until('the second shows it', () => two.states.length > 0);
+  one.leaders[0].on.state({ phase: 'failed' });
+  await until('the second shows that it failed', () => two.states.at(-1).phase === 'failed');
+  one.channel.isClosed = true;
+  browser.locks.drop();
+  await until('the second leads', () => two.tabs.isLeader);
+  const three = browser.open('three');
+  await until('the third hears of it', () => three.states.at(-1)?.phase === 'starting');
+  assert.equal(two.tabs.isLeader, true);
+  assert.equal(two.leaders[0].isClosed, false);
 });
 
 for (const state of [{ phase: 'failed' }, { storage: 'unopened' }]) {

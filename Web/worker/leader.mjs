@@ -230,6 +230,8 @@ export class Leader {
   /** Lets go of everything: another tab goes on. */
   close() {
     this.#isClosed = true;
+    // Who waits for it to open waits no longer.
+    this.#begin();
     clearTimeout(this.#stateTimer);
     clearTimeout(this.#lookUpTimer);
     this.#wakeLookUp?.();
@@ -382,6 +384,7 @@ export class Leader {
 
   async #ready() {
     await this.#begun;
+    if (this.#isClosed) throw new CallError('interrupted', 'Another tab has taken over.');
     if (this.#phase !== 'open') throw new CallError('notOpen', 'No hypha is open here.');
     await this.#node.ready();
     return this.#node;

@@ -16,6 +16,8 @@ export class Tabs {
   #show;
   #every;
   #leader;
+  /** What that said last; not always what is shown. */
+  #leaderState;
   /** Which tab leads, as far as this one knows. */
   #leaderID;
   #state;
@@ -65,7 +67,7 @@ export class Tabs {
 
   /** Carries out a call, here or in the tab that leads. */
   call(name, args) {
-    if (this.#leader) return this.#leader.call(name, args);
+    if (this.#leader) return this.#callOwn(this.#leader, name, args);
     if (this.#calls.size >= limits.waitingCalls) throw new CallError('busy', 'Too many calls wait for their answers.');
     return new Promise((resolve, reject) => {
       const id = this.#nextCall;
@@ -73,6 +75,14 @@ export class Tabs {
       this.#calls.set(id, { name, args, resolve, reject });
       this.#say({ ask: id, name, args });
     });
+  }
+
+  /** What a leader that is gone left unanswered is asked of the next one, as other tabs do. */
+  async #callOwn(leader, name, args) {
+    try { return await leader.call(name, args); } catch (error) {
+      if (leader === this.#leader || !readingCalls.has(name)) throw error;
+      return this.call(name, args);
+    }
   }
 
   // Who leads
@@ -92,6 +102,7 @@ export class Tabs {
   /** Leads until the lock is let go or taken away. */
   #lead() {
     this.#leaderID = this.#id;
+    this.#leaderState = undefined;
     this.#leader = this.#makeLeader({
       state: (state) => this.#ownState(state),
       busy: (milliseconds) => this.#say({ busy: milliseconds }),
@@ -161,7 +172,7 @@ export class Tabs {
   }
 
   /** What this tab leads has failed, or could not open what is kept: another one may have more luck. */
-  get #isOfNoUse() { return this.#state?.phase === 'failed' || this.#state?.storage === 'unopened'; }
+  get #isOfNoUse() { return this.#leaderState?.phase === 'failed' || this.#leaderState?.storage === 'unopened'; }
 
   // The channel
 
@@ -223,6 +234,7 @@ export class Tabs {
   }
 
   #ownState(state) {
+    this.#leaderState = state;
     this.#say({ state });
     // A tab that has shown a hypha does not start over because it takes the lead.
     if (state.phase === 'starting' && this.#state) return;
