@@ -1,4 +1,4 @@
-// As much of a document as the page's list of posts needs. Nothing has a size: all that is not hidden is in sight.
+// As much of a document as the page's list of posts and what is around it need. Nothing has a size: all that is not hidden is in sight.
 
 class Part {
   children = [];
@@ -65,7 +65,14 @@ globalThis.IntersectionObserver = class {
   unobserve(target) { this.targets.delete(target); }
 };
 
+class PageStorage {
+  getItem(name) { return this[name] ?? null; }
+  setItem(name, value) { this[name] = String(value); }
+  removeItem(name) { delete this[name]; }
+}
+
 Object.assign(globalThis, {
+  localStorage: new PageStorage(), CSS: { supports: () => true },
   document: { createElement: () => new Part(), getElementById: () => new Part(), activeElement: null },
   scrollY: 0, innerHeight: 800, scrollTo() {}, requestAnimationFrame() {},
 });

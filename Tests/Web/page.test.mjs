@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { look, newPart } from './dom.mjs';
 import { PostList, addressesIn } from '../../Web/page/posts.mjs';
+import { StreamView } from '../../Web/page/stream.mjs';
 
 test('addresses in a text are links, without the punctuation behind them', () => {
   const text = 'See https://example.org/a. (http://example.org/b?c=d), “https://example.org/e”, https://[, http://!';
@@ -64,4 +65,32 @@ test('posts that come late are shown where they belong', async () => {
   await come(...numbered(3000, 3200));
   // Between any two that are there, and at both ends.
   await come(...ids.map((id) => `${id}x`), '2999', '6000');
+});
+
+test('what another page took away is deleted once it is too late to undo that, whatever is remembered', async (t) => {
+  const now = Date.now();
+  t.mock.method(Date, 'now', () => now);
+  const timers = [];
+  t.mock.method(globalThis, 'setTimeout', (work, milliseconds) => timers.push({ work, milliseconds }));
+  const remembered = { soon: now + 5000, past: now - 1000, long: now - 2 ** 31 - 5000, far: 1e18, none: 'x', undone: now, again: now };
+  for (const [id, until] of Object.entries(remembered)) localStorage.setItem(`hypha.deleting.${id}`, until);
+  const deleted = [];
+  const view = new StreamView({
+    call: async (name, { id }) => {
+      if (name === 'posts') return { posts: [], more: false };
+      deleted.push(id);
+    },
+  });
+  view.update({ access: 'authorised', requests: [], revision: 1 });
+  assert.deepEqual(timers.map(({ milliseconds }) => milliseconds), [7000, 2000, 2000, 10_000, 10_000, 2000, 2000]);
+
+  localStorage.removeItem('hypha.deleting.undone');
+  localStorage.setItem('hypha.deleting.again', now + 6000);
+  for (const { work } of timers.splice(0)) work();
+  assert.deepEqual(deleted, ['soon', 'past', 'long', 'far', 'none']);
+  assert.deepEqual(timers.map(({ milliseconds }) => milliseconds), [8000]);
+  timers[0].work();
+  assert.equal(deleted.at(-1), 'again');
+  await new Promise(setImmediate);
+  assert.deepEqual(Object.keys(localStorage), []);
 });

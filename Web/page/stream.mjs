@@ -10,6 +10,13 @@ const graceTime = 2000;
 /** Remembers until when a deletion can be taken back: a name for each, for tabs that delete at the same time. */
 const deletingName = (id) => `deleting.${id}`;
 
+/** Milliseconds until another page finishes a deletion: as many as can be where what is remembered is no such time. */
+function deletionWait(until) {
+  const left = until - Date.now();
+  // A timer takes a time that is long past for one to come.
+  return (left <= undoTime ? Math.max(0, left) : undoTime) + graceTime;
+}
+
 /** The posts, and for who may write the form for a new one and the devices that ask. */
 export class StreamView {
   node = template('view-stream');
@@ -91,13 +98,17 @@ export class StreamView {
 
   /** Takes away what other pages took away, and deletes it where they are gone before they did. */
   #resumeDeletions() {
-    for (const [id, until] of recallAll(deletingName(''))) {
-      this.#hide(id, true);
-      setTimeout(() => {
-        // Or else it was taken back, or is deleted.
-        if (recall(deletingName(id))) this.#deletePost(id); else this.#hide(id, false);
-      }, Math.min(until - Date.now(), undoTime) + graceTime);
-    }
+    for (const [id, until] of recallAll(deletingName(''))) this.#resumeDeletion(id, until);
+  }
+
+  #resumeDeletion(id, until) {
+    this.#hide(id, true);
+    setTimeout(() => {
+      const now = recall(deletingName(id));
+      if (now === until) return this.#deletePost(id);
+      // It was taken back since, and perhaps taken away once more, or it is deleted.
+      if (now) this.#resumeDeletion(id, now); else this.#hide(id, false);
+    }, deletionWait(until));
   }
 
   async #deletePost(id) {
