@@ -63,9 +63,7 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
     let first = add(source, isAuthorized: true)
     var own = first
     if let local, local.key != source.key { own = add(local, isAuthorized: false) }
-    if begins, own.feed.length == 0, own.feed.isWritable {
-      try append([Writer<Storage>.header], to: own.feed)
-    }
+    if begins { try begin() }
     try checkHeader()
     // A writer goes on with its own numbering of the feeds.
     if own !== first {
@@ -83,6 +81,13 @@ public final class Hyperdb<Storage: RandomAccessStorage> {
         throw HyperdbError(
           .notAuthorized, "feed \(key.hex) cannot be opened: this database is open for one writer")
       })
+  }
+
+  /// Has this node's own feed begin, where it is empty: now, or later where the database was opened without and no blocks of it were
+  /// elsewhere.
+  public func begin() throws(HyperdbError) {
+    guard let local, local.isWritable, local.length == 0 else { return }
+    try append([Writer<Storage>.header], to: local)
   }
 
   private func checkHeader() throws(HyperdbError) {

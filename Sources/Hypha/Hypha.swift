@@ -30,6 +30,11 @@ public final class Hypha<Storage: RandomAccessStorage> {
     }
   }
 
+  /// See ``Hyperdb/begin()``.
+  public func begin() throws(HyphaError) {
+    do throws(HyperdbError) { try database.begin() } catch { throw HyphaError(error) }
+  }
+
   /// The feed that names the hypha.
   public var source: Feed<Storage> { database.source }
 

@@ -280,7 +280,7 @@ extension Node {
         let urls = String(decoding: connections, as: UTF8.self).split(separator: "\n").map { String($0) }
         try files.writeConnections(urls)
       }
-      try openHypha(record)
+      try openHypha(record, becomes: true)
       try files.write(record)
       try files.removeSetupCode()
     } catch {

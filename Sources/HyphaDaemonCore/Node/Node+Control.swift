@@ -144,7 +144,7 @@ extension Node: ControlService {
   func become(_ record: NodeRecord) throws(ControlError) {
     let before = self.record
     do throws(NodeError) {
-      try openHypha(record)
+      try openHypha(record, becomes: true)
       do throws(NodeError) { try files.write(record) } catch {
         // The next start would go by what the disk says.
         self.record = before

@@ -76,12 +76,20 @@ extension Node {
       let local = hypha.database.local, replicator.isWhole(local.key), try isInSyncWithAllKept,
       (try? hypha.feeds().contains { $0 === local }) == true
     else { return }
+    // Nothing that it wrote is anywhere.
+    if local.length == 0 { try begin(hypha, local) }
     record.catchesUp = nil
     try files.write(record)
     self.record = record
     logger.notice(
       "All that this device wrote before is here: it may write again",
       metadata: ["length": "\(local.length)"])
+  }
+
+  private func begin(_ hypha: Hypha<FileStorage>, _ local: Feed<FileStorage>) throws(NodeError) {
+    do throws(HyphaError) { try hypha.begin() } catch { throw NodeError(opening: error) }
+    replicator.appended(0..<local.length, to: local.key)
+    try flushFeeds()
   }
 
   /// Whether each node that this one stays connected to is there, and both have the same: one of them could have what the

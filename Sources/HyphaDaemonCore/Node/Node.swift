@@ -196,23 +196,37 @@ public actor Node {
   }
 
   /// Opens the hypha of a node that is, or becomes, what `record` says.
-  func openHypha(_ record: NodeRecord) throws(NodeError) {
+  ///
+  /// - Parameter becomes: there is no such record yet, and so the node's own feed may begin.
+  func openHypha(_ record: NodeRecord, becomes: Bool = false) throws(NodeError) {
     guard let key = record.publicKey else { throw NodeError(.damaged, "node.json has no key") }
+    let own: Feed<FileStorage>?
     switch (record.role, record.writerKey) {
-    case (.origin, _):
-      let catchesUp = record.catchesUp == true
-      try adopt(writable(NodeFiles.source, key), local: nil, catchesUp: catchesUp)
-    case (_, let writer?):
-      try adopt(
-        feed(NodeFiles.source, key), local: writable(NodeFiles.local, writer),
-        catchesUp: record.catchesUp == true)
-    case (_, nil): try adopt(feed(NodeFiles.source, key), local: nil)
+    case (.origin, _): own = try writable(NodeFiles.source, key)
+    case (_, let writer?): own = try writable(NodeFiles.local, writer)
+    case (_, nil): own = nil
     }
+    let record = becomes ? record : try noteLoss(of: own, record)
+    let source: Feed<FileStorage>
+    if record.role == .origin, let own { source = own } else { source = try feed(NodeFiles.source, key) }
+    try adopt(source, local: own, catchesUp: record.catchesUp == true)
     for (key, length) in try visibleLengths() { nextEventSeq[key] = length }
     self.record = record
     askForLength()
     claim.finish()
     revoked = try revokedDevices()
+  }
+
+  /// A record is written once its writer's feed has begun: one that is empty was lost. Begun anew, it would contradict what it was.
+  private func noteLoss(of own: Feed<FileStorage>?, _ record: NodeRecord) throws(NodeError) -> NodeRecord {
+    guard let own, own.length == 0, record.catchesUp != true else { return record }
+    var record = record
+    record.catchesUp = true
+    try files.write(record)
+    logger.error(
+      "This node's own feed is gone: it may not write before that is back from other nodes",
+      metadata: ["feed": "\(own.key.hex)"])
+    return record
   }
 
   /// Ends everything that has to do with the hypha, to open it as something else.
@@ -327,7 +341,7 @@ public actor Node {
   }
 
   /// Makes all feeds durable: those of others first, which this node's own entries refer to.
-  private func flushFeeds() throws(NodeError) {
+  func flushFeeds() throws(NodeError) {
     guard let hypha else { return }
     do throws(HyphaError) {
       let local = hypha.database.local
