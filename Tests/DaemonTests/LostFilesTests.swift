@@ -1,4 +1,5 @@
 import FoundationEssentials
+import Glibc
 import HyphaControlAPI
 import Testing
 
@@ -80,5 +81,28 @@ import Testing
     try await phone.kill()
     try await phone.start()
     try phone.post("after a restart")
+  }
+
+  @Test("A device whose feed is damaged signs out; the feed is set aside, and comes back from others")
+  func damagedSignsOut() async throws {
+    let (origin, server, phone) = try await three()
+    try letIn(phone, by: origin)
+    try await expectCanPost(phone)
+    try phone.post("from the phone")
+    let texts = Set(try phone.texts())
+    try await eventually("the server has not all") { Set(try server.texts()) == texts ? true : nil }
+    let file = open("\(phone.statePath)/hypha/local/signatures", O_WRONLY | O_CLOEXEC)
+    #expect(pwrite(file, [UInt8](repeating: 0xFF, count: 32), 32, 0) == 32)
+    close(file)
+    let ended = try await phone.ctl("sign-out", "--yes")
+    #expect(ended.status == 0, "\(ended.stderr) \(phone.log)")
+    #expect(FileManager.default.fileExists(atPath: "\(phone.statePath)/damaged/hypha-local/data"))
+    #expect(phone.log.contains("was set aside"))
+    try await phone.kill()
+    try await phone.start()
+    #expect(try phone.status().writer == nil)
+    try await eventually("its posts do not come back: \(phone.log)") {
+      Set(try phone.texts()) == texts ? true : nil
+    }
   }
 }

@@ -61,9 +61,7 @@ extension Node {
           "rebuiltNodes": "\(repair.rebuiltNodes)",
         ])
     } catch {
-      if case .storage(let code) = error.code, code != .outOfRange {
-        throw NodeError(StorageError(code, error.context))
-      }
+      guard error.isDamage else { throw NodeError(opening: error) }
       logger.error(
         "A feed that cannot be opened was set aside, and is fetched anew",
         metadata: ["feed": "\(key.hex)", "folder": "\(folder)", "reason": "\(error.context)"])

@@ -190,7 +190,10 @@ extension Node {
   func finishSignOut(_ record: NodeRecord) throws(NodeError) {
     guard record.role != .origin, record.writer == nil else { return }
     try files.removeSecrets()
-    try files.retireLocal()
+    if try files.retireLocal() {
+      logger.error(
+        "A feed of this device that cannot be opened was set aside, into damaged/ in the state folder")
+    }
     if record.role == .reader { try files.removeMembership() }
   }
 }

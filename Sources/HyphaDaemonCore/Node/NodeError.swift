@@ -1,6 +1,13 @@
 import Hypercore
 import Hypha
 
+extension FeedError {
+  /// A file is not what it should be; not that the disk refused.
+  var isDamage: Bool {
+    if case .storage(let code) = code { code == .outOfRange } else { true }
+  }
+}
+
 /// Why a node cannot start, or cannot go on.
 public struct NodeError: Error, Equatable, Sendable, CustomStringConvertible {
   public enum Code: Equatable, Sendable {

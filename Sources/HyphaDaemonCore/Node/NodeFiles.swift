@@ -117,26 +117,38 @@ struct NodeFiles {
   /// sign other blocks with numbers that it has signed before. Fine where there is no own feed, and after a stop in
   /// between. Where that feed is among the others already (it may have come back from a peer), the one with more blocks
   /// stays: both have the owner's signatures. One without blocks goes away.
-  func retireLocal() throws(NodeError) {
+  ///
+  /// - Returns: whether one cannot be opened: that is set aside, since who signs out writes no more and can have it fetched anew.
+  func retireLocal() throws(NodeError) -> Bool {
     try clearRemoved()
-    guard let stored = try read("\(Self.local)/key"), let key = PublicKey(stored) else { return }
+    guard let stored = try read("\(Self.local)/key"), let key = PublicKey(stored) else { return false }
+    guard let held = try heldBlocks(Self.local, key) else {
+      try setAside(Self.local)
+      return true
+    }
     let peer = Self.peer(Crypto.discoveryKey(key))
     let isThere = access(folder.path(of: peer), F_OK) == 0
     let others = isThere ? try heldBlocks(peer, key) : 0
-    if try heldBlocks(Self.local, key) <= others { return try removeFeed(Self.local) }
-    if isThere { try removeFeed(peer) }
+    if let others, held <= others {
+      try removeFeed(Self.local)
+      return false
+    }
+    if others == nil { try setAside(peer) } else if isThere { try removeFeed(peer) }
     do throws(StorageError) {
       _ = try folder.makeFolder(Self.peers)
       try folder.move(Self.local, to: peer)
     } catch {
       throw NodeError(error)
     }
+    return others == nil
   }
 
-  private func heldBlocks(_ name: String, _ key: PublicKey) throws(NodeError) -> UInt64 {
+  /// - Returns: `nil` where the feed cannot be opened.
+  private func heldBlocks(_ name: String, _ key: PublicKey) throws(NodeError) -> UInt64? {
     let files = try feedFiles(name)
     do throws(FeedError) { return try Feed(files: files, key: key).heldBlocks } catch {
-      throw NodeError(opening: error)
+      guard error.isDamage else { throw NodeError(opening: error) }
+      return nil
     }
   }
 
