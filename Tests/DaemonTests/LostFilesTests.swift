@@ -105,4 +105,50 @@ import Testing
       Set(try phone.texts()) == texts ? true : nil
     }
   }
+
+  // MARK: - The record
+
+  @Test("Where node.json is gone the daemon removes nothing, says so and ends; with it back, all is there")
+  func record() async throws {
+    let (origin, server, phone) = try await three()
+    try await eventually("the phone gets nothing") {
+      try phone.status().feeds.contains { $0.heldBlocks > 1 } ? true : nil
+    }
+    for node in [origin, server, phone] {
+      try await node.stop()
+      let (there, away) = ("\(node.statePath)/node.json", "\(node.folder.path)/node.json")
+      try FileManager.default.moveItem(atPath: there, toPath: away)
+      // Also the next time.
+      for _ in 0..<2 {
+        let ended = try await node.startInVain()
+        #expect(ended.status == EXIT_FAILURE)
+        #expect(
+          ended.stderr.contains("\(there) is missing") && ended.stderr.contains("move the folder"),
+          "\(ended.stderr)")
+      }
+      try FileManager.default.moveItem(atPath: away, toPath: there)
+      try await node.start()
+    }
+    try origin.post("afterwards")
+    try await eventually("the post does not arrive") {
+      try phone.texts().contains("afterwards") && server.texts().contains("afterwards") ? true : nil
+    }
+  }
+
+  @Test("Keys alone are not removed either") func keysAlone() async throws {
+    let origin = try await HyphactlTests.origin()
+    try await origin.stop()
+    for name in ["node.json", "hypha"] { try remove(name, of: origin) }
+    #expect(try await origin.startInVain().stderr.contains("node.json is missing"))
+    #expect(FileManager.default.fileExists(atPath: "\(origin.statePath)/secrets/writer"))
+  }
+
+  @Test("The setup code does not outlive a stop between it and the record") func setupCode() async throws {
+    let origin = try await HyphactlTests.origin()
+    try await origin.stop()
+    let code = "\(origin.statePath)/setup-code"
+    #expect(FileManager.default.createFile(atPath: code, contents: Data("left".utf8)))
+    try await origin.start()
+    #expect(!FileManager.default.fileExists(atPath: code))
+  }
 }

@@ -145,10 +145,13 @@ public actor Node {
     try files.prepareSecrets()
     try files.settleNames()
     if let record = try files.readRecord() {
+      // A process before may have been killed when it had become somebody's.
+      try files.removeSetupCode()
       try finishSignOut(record)
       try files.removeStaging()
       try openHypha(try resync(record))
     } else {
+      try files.checkNothingIsLost()
       try waitForOwner()
     }
     ticking = loop.scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { [weak self] _ in

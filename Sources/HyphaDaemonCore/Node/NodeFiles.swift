@@ -64,6 +64,18 @@ struct NodeFiles {
     }
   }
 
+  /// To be called before what belongs to a node without a record is cleared away. One that is becoming somebody's has its setup code
+  /// until the record is durable: without either, the record was lost.
+  func checkNothingIsLost() throws(NodeError) {
+    let (feeds, keys) = (try feedFolders(), try names(in: SecretFiles.folderName))
+    guard access(folder.path(of: Self.setupCode), F_OK) != 0, !feeds.isEmpty || !keys.isEmpty else { return }
+    throw NodeError(
+      .damaged,
+      "\(folder.path(of: Self.record)) is missing, which says what this node is; its feeds or its keys are there. Put that file back "
+        + "from a copy of the folder; or move the folder \(folder.path) away to begin anew. Nothing was changed."
+    )
+  }
+
   /// Makes the node what `record` says: the last step of initialising it.
   func write(_ record: NodeRecord) throws(NodeError) {
     let bytes: [UInt8]
