@@ -90,7 +90,7 @@ public struct ControlError: Error, Codable, Equatable, Sendable, CustomStringCon
       case .timedOut: "What was waited for did not happen in time."
       case .setupCodeRefused: "The setup code is missing or wrong."
       case .connectionFailed: "The other node could not be reached, or answered wrongly."
-      case .alreadyExists: "There is already such a connection or key."
+      case .alreadyExists: "There is already such a connection, key or hypha."
       case .storageFailed: "The state folder could not be read or written; the log says more."
       case .stopping: "The daemon is stopping."
       case .behind: "Entries that this node's own refer to are missing; they have to come back first."

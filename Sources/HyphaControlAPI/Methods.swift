@@ -106,6 +106,8 @@ public enum NodeInitialise: ControlMethod {
     /// The hypha's domain, the salt of its keys: `example.org`.
     public var domain: String?
     public var passphrase: Secret?
+    /// The passphrase was generated just now: no hypha can have been made with it, and the domain is not asked for one.
+    public var generated: Bool?
     /// `dat://` and 64 hexadecimal digits, or these alone.
     public var hyphalink: String?
     /// The host's name if not given.
@@ -114,11 +116,12 @@ public enum NodeInitialise: ControlMethod {
     public var writer: Bool?
 
     public init(
-      domain: String? = nil, passphrase: Secret? = nil, hyphalink: String? = nil, deviceName: String? = nil,
-      writer: Bool? = nil
+      domain: String? = nil, passphrase: Secret? = nil, generated: Bool? = nil, hyphalink: String? = nil,
+      deviceName: String? = nil, writer: Bool? = nil
     ) {
       self.domain = domain
       self.passphrase = passphrase
+      self.generated = generated
       self.hyphalink = hyphalink
       self.deviceName = deviceName
       self.writer = writer
@@ -129,16 +132,19 @@ public enum NodeInitialise: ControlMethod {
     public var role: NodeRole
     /// Public key of this node's own feed, 64 hexadecimal digits; none for an always-on node.
     public var writer: String?
+    /// Why the domain could not be asked whether the passphrase has made a hypha before.
+    public var notAsked: String?
 
-    public init(hyphalink: String, role: NodeRole, writer: String? = nil) {
+    public init(hyphalink: String, role: NodeRole, writer: String? = nil, notAsked: String? = nil) {
       self.hyphalink = hyphalink
       self.role = role
       self.writer = writer
+      self.notAsked = notAsked
     }
   }
   public static let name = "node.initialise"
   public static let summary = "Makes this the origin node of a hypha, or an always-on node for one."
-  public static let errors: [ControlError.Code] = [.alreadyInitialised, .storageFailed]
+  public static let errors: [ControlError.Code] = [.alreadyInitialised, .alreadyExists, .storageFailed]
 
   public static func call(
     _ params: Params, on service: some ControlService
@@ -152,7 +158,7 @@ public enum NodeWait: ControlMethod {
   public enum Condition: String, Codable, CaseIterable, Sendable {
     /// `node.status` says `ready`.
     case ready
-    /// Ready, at least one node is connected, this node holds all that its peers announced, and at least one of
+    /// Ready, not waiting to be in sync before it may write, at least one node is connected, this node holds all that its peers announced, and at least one of
     /// them holds all that this node has.
     case synced
     /// This node may write, or its request to be let in was denied or has expired.

@@ -11,7 +11,8 @@ import Testing
     try await node.start()
     let passphrase = try node.client().call(PassphraseGenerate.self, .init()).passphrase
     let made = try node.client().call(
-      NodeInitialise.self, .init(domain: "example.org", passphrase: passphrase, deviceName: "laptop"))
+      NodeInitialise.self,
+      .init(domain: "example.org", passphrase: passphrase, generated: true, deviceName: "laptop"))
     return (node, made.hyphalink)
   }
 

@@ -406,12 +406,46 @@ struct SignInFlowTests {
     let made = try await again.ctl(
       "init", "--domain", "example.org", "--passphrase-file", "-", input: HyphactlTests.passphrase)
     let hyphalink = try status(home.server).hyphalink
-    #expect(made.text == hyphalink)
+    #expect(made.text == hyphalink && made.stderr.contains("example.org"), "\(made.stderr)")
+    // At once, and while its nodes are not there: that would be signed in the place of what was before.
+    try await home.server.stop()
     #expect(try await again.ctl("connect", home.server.url, environment: [:]).status == 0)
+    let early = try await again.ctl("post", "too early")
+    #expect(early.status == 1 && early.stderr.contains("in sync with every node"), "\(early.stderr)")
+    #expect(try await again.ctl("wait", "--synced", "--timeout", "0.2").stderr.contains("may not write yet"))
+    try await again.kill()
+    try await again.start()
+    try await home.server.start()
     #expect(try await again.ctl("wait", "--synced", "--timeout", "30").status == 0)
     _ = try post("after", on: again)
     texts.append("after")
     try await expectTexts(texts.reversed(), on: [again, home.server])
+    #expect(try status(home.server).feeds.allSatisfy { $0.forkedAt == nil })
+  }
+
+  @Test(
+    "An origin that was begun anew elsewhere writes once the node it connects to turns out to have nothing")
+  func madeAlone() async throws {
+    let origin = try await HyphactlTests.origin()
+    let server = try await device()
+    _ = try server.client().call(NodeInitialise.self, .init(hyphalink: status(origin).hyphalink))
+    #expect(try await origin.ctl("connect", server.url).status == 0)
+    #expect(try await origin.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    _ = try post("first", on: origin)
+    try await expectTexts(["first"], on: [server])
+    // What is in sync once stays as it is: it may write though no node is there.
+    try await server.stop()
+    #expect(try await origin.ctl("disconnect", server.url).status == 0)
+    #expect(try await origin.ctl("connect", server.url).status == 0)
+    _ = try post("second", on: origin)
+
+    // Nor does it wait for a node that it does not stay connected to.
+    let alone = try await HyphactlTests.origin()
+    #expect(try await alone.ctl("connect", server.url).status == 0)
+    #expect(try await alone.ctl("post", "too early").status == 1)
+    #expect(try await alone.ctl("disconnect", server.url).status == 0)
+    try await eventually("it still waits: \(alone.log)") { try status(alone).canPost ? true : nil }
+    _ = try post("alone", on: alone)
   }
 
   // MARK: - What goes wrong at once

@@ -105,6 +105,68 @@ import Testing
     #expect(refused.status != 0)
   }
 
+  @Test("A hypha that its domain has is not begun anew with its passphrase, but joined")
+  func domainHasTheHypha() async throws {
+    let certificate = try await TestCertificate(folder, "own")
+    let (server, port) = try await node(certificate)
+    // To it, who asks the domain gets.
+    let library = try await Preloaded(
+      """
+      #include <netinet/in.h>
+      #include <stdlib.h>
+      #include <string.h>
+      #include <sys/socket.h>
+      #include <sys/syscall.h>
+      #include <unistd.h>
+      int connect(int socket, const struct sockaddr *address, socklen_t length) {
+        struct sockaddr_in6 other;
+        memcpy(&other, address, length < sizeof other ? length : sizeof other);
+        // The port is at the same place for both kinds of addresses.
+        if ((other.sin6_family == AF_INET || other.sin6_family == AF_INET6) && other.sin6_port == htons(443)) {
+          other.sin6_port = htons(atoi(getenv("HYPHA_TEST_PORT")));
+          address = (struct sockaddr *)&other;
+        }
+        return syscall(SYS_connect, socket, address, length);
+      }
+      """)
+    func fresh() async throws -> TestNode {
+      let node = try TestNode()
+      node.environment = [
+        "SSL_CERT_FILE": certificate.certificate, "LD_PRELOAD": library.path, "HYPHA_TEST_PORT": "\(port)",
+      ]
+      try await node.start()
+      return node
+    }
+    func make(_ node: TestNode, _ arguments: [String] = ["--passphrase-file", "-"]) async throws -> Ended {
+      try await node.startCtl(["init", "--domain", "localhost"] + arguments, input: HyphactlTests.passphrase)
+        .end()
+    }
+    let laptop = try await fresh()
+    // Nobody's yet, the domain has none.
+    let made = try await make(laptop)
+    #expect(made.status == 0 && !made.stderr.contains("could not be asked"), "\(made.stderr)")
+    let code = try await server.ctl("setup-code").stdout
+    let connected = try await laptop.ctl(
+      "connect", "wss://localhost:\(port)", "--setup-code-file", "-", input: code)
+    try #require(connected.status == 0, "\(connected.stderr)")
+    #expect(try await laptop.ctl("post", "first").status == 0)
+    #expect(try await laptop.ctl("wait", "--synced").status == 0)
+
+    let again = try await fresh()
+    let refused = try await make(again)
+    #expect(refused.status == 1 && refused.stdout.isEmpty, "\(refused)")
+    #expect(
+      refused.stderr.contains(made.text) && refused.stderr.contains("sign-in localhost"), "\(refused.stderr)")
+    #expect(try again.status().role == .uninitialised && again.folder.read("state/secrets/writer").isEmpty)
+    // A hypha of another passphrase is another one.
+    let other = try await make(again, ["--generate-passphrase-to", "\(folder.path)/words"])
+    #expect(other.status == 0 && other.text != made.text, "\(other.stderr)")
+    let third = try await fresh()
+    let words = try await third.ctl(
+      "init", "--domain", "localhost", "--passphrase-file", "\(folder.path)/words")
+    #expect(words.status == 0 && words.text == other.text, "\(words.stderr)")
+  }
+
   @Test func setupLinkLeadsToTheCertificatesName() async throws {
     let certificate = try await TestCertificate(folder, "own", for: ["*.example.org", "hypha.example.org"])
     let (node, port) = try await node(certificate)

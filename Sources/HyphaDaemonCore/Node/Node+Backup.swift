@@ -264,7 +264,7 @@ extension Node {
         throw ControlError(.badBackup, "The backup is damaged: its secret key does not fit its feed.")
       }
       writer = stored
-      record.catchesUp = true
+      record.noteLoss()
     } else {
       writer = KeyPair()
     }

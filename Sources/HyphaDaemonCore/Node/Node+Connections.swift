@@ -7,6 +7,9 @@ extension Node {
   /// Connects to all that are configured or kept.
   func connectKept() async {
     guard record != nil, let outgoing else { return }
+    if !configuredConnections.isEmpty {
+      do throws(NodeError) { try catchUpWhereMadeBefore() } catch { return fail(error) }
+    }
     for url in configuredConnections { await outgoing.add(url) }
     var kept: [String] = []
     do throws(ControlError) { kept = try keptConnections() } catch {
@@ -41,11 +44,14 @@ extension Node {
       await outgoing.remove(url)
       await attach(transport)
       await outgoing.add(url, connected: transport)
+      try keepConnection(url)
     } else {
+      try keepConnection(url)
+      // One that was just claimed has nothing of it.
+      do throws(NodeError) { try catchUpWhereMadeBefore() } catch { throw Self.controlError(error) }
       await outgoing.add(url)
     }
     endedConnections.remove(url)
-    try keepConnection(url)
     return await outgoing.statuses.first { $0.url == url.description }
       ?? ConnectionInfo(url: url.description, state: .connecting)
   }

@@ -12,8 +12,8 @@ extension Node: ControlService {
   /// For a writer that was restored, made anew from the passphrase, or repaired.
   static let catchesUpError = ControlError(
     .behind,
-    "This node may not write yet: its own feed came from a backup, or lost blocks, and has to be in sync with every node "
-      + "that it stays connected to first, or it could contradict what it wrote later. “hyphactl wait --synced” waits for "
+    "This node may not write yet: its own feed came from a backup, lost blocks, or may have been begun before, and has to be in "
+      + "sync with every node that it stays connected to first, or it could contradict what it wrote there. “hyphactl wait --synced” waits for "
       + "that, “hyphactl peers” shows who is missing; “hyphactl disconnect” those that are gone for good.")
 
   static func controlError(_ error: HyphaError) -> ControlError {
@@ -117,18 +117,15 @@ extension Node: ControlService {
 
   public func initialise(_ params: NodeInitialise.Params) async throws(ControlError) -> NodeInitialise.Result
   {
-    guard record == nil, claim.candidate == nil, restore == nil else {
-      throw ControlError(
-        .alreadyInitialised,
-        "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."
-      )
-    }
+    try checkIsNobodys()
     try checkRoom()
     let name = try checkedDeviceName(params.deviceName)
     let record: NodeRecord
+    var notAsked: String?
     switch (params.passphrase, params.hyphalink) {
     case (nil, let link?): record = try keeperRecord(link, params, name)
-    case (let passphrase?, nil) where params.writer == nil: record = try makeOrigin(passphrase, params, name)
+    case (let passphrase?, nil) where params.writer == nil:
+      (record, notAsked) = try await makeOrigin(passphrase, params, name)
     default:
       throw ControlError(
         .invalidParams, "give either a passphrase and a domain, or a hyphalink, with a writer or without",
@@ -137,7 +134,17 @@ extension Node: ControlService {
     try become(record)
     await connectKept()
     return NodeInitialise.Result(
-      hyphalink: record.hyphalink, role: record.role, writer: hypha?.database.local?.key.hex)
+      hyphalink: record.hyphalink, role: record.role, writer: hypha?.database.local?.key.hex,
+      notAsked: notAsked)
+  }
+
+  private func checkIsNobodys() throws(ControlError) {
+    guard record == nil, claim.candidate == nil, restore == nil else {
+      throw ControlError(
+        .alreadyInitialised,
+        "This node already keeps the hypha \(record?.hyphalink ?? "that is just being set up"), and keeps that one."
+      )
+    }
   }
 
   /// Opens what this node is from now on, and then says so on disk.
@@ -180,9 +187,11 @@ extension Node: ControlService {
   }
 
   /// Derives the keys and keeps the secrets: the origin's record and feed follow.
+  ///
+  /// - Returns: the record, and why the domain could not be asked whether there is such a hypha, if so.
   private func makeOrigin(
     _ passphrase: Secret, _ params: NodeInitialise.Params, _ name: String
-  ) throws(ControlError) -> NodeRecord {
+  ) async throws(ControlError) -> (NodeRecord, notAsked: String?) {
     guard let domain = try normalised(params.domain ?? domain) else {
       throw ControlError(
         .invalidParams, "the domain is missing: the keys are derived from it and the passphrase",
@@ -194,8 +203,34 @@ extension Node: ControlService {
     } catch {
       throw Self.controlError(error)
     }
+    let key = keys.writer.publicKey
+    var record = NodeRecord(role: .origin, key: key.hex, domain: domain, deviceName: name)
+    var notAsked: String?
+    if params.generated != true {
+      notAsked = try await checkIsNew(key, domain)
+      record.mayBeKnown = true
+      // Much may have happened meanwhile.
+      try checkIsNobodys()
+    }
     do throws(NodeError) { try files.writeSecrets(keys) } catch { throw Self.controlError(error) }
-    return NodeRecord(role: .origin, key: keys.writer.publicKey.hex, domain: domain, deviceName: name)
+    return (record, notAsked)
+  }
+
+  /// Asks the domain whether there is the hypha already: begun anew, it would contradict what its origin wrote, and be frozen there.
+  ///
+  /// - Returns: why the domain could not be asked; `nil` where it answered, also that it has none.
+  private func checkIsNew(_ key: PublicKey, _ domain: String) async throws(ControlError) -> String? {
+    guard let lookup else { throw ControlError(.stopping, "The daemon is starting or stopping.") }
+    let found: PublicKey
+    do throws(LookupError) { found = try await lookup.key(of: HyphaAddress(domain)) } catch {
+      return error.code == .notFound ? nil : error.context
+    }
+    guard found == key else { return nil }
+    throw ControlError(
+      .alreadyExists,
+      "This passphrase has made the hypha dat://\(key.hex) already, which \(domain) has: nothing was made. “hyphactl sign-in "
+        + "\(domain)” makes this node a further device of it; with --as-origin, it takes the place of the origin, if that is lost."
+    )
   }
 
   /// What this device is to be called.
@@ -300,7 +335,9 @@ extension Node: ControlService {
           .timedOut,
           params.for == .answered
             ? "The request to be let in is not answered yet."
-            : notReady ?? "The node is ready, but not in sync with any other node.")
+            : notReady
+              ?? (record?.catchesUp == true
+                ? Self.catchesUpError.message : "The node is ready, but not in sync with any other node."))
       }
       try? await Task.sleep(for: .milliseconds(50))
     }
@@ -309,7 +346,7 @@ extension Node: ControlService {
   private func isFulfilled(_ condition: NodeWait.Condition) throws(ControlError) -> Bool {
     switch condition {
     case .ready: return notReady == nil
-    case .synced: return notReady == nil && isSynced
+    case .synced: return notReady == nil && isSynced && record?.catchesUp != true
     case .answered:
       guard record != nil, let hypha else { throw Self.notInitialised }
       do throws(HyphaError) {

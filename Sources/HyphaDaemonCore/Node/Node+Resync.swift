@@ -18,7 +18,7 @@ extension Node {
       let isOwn = folder == (record.role == .origin ? NodeFiles.source : NodeFiles.local)
       if isOwn, record.role == .origin || record.writer != nil {
         // Said first: a writer that finds its feed empty would else begin it anew, in the place of what it has signed.
-        record.catchesUp = true
+        record.noteLoss()
         try files.write(record)
         try mendOrSetAside(folder, key, isOwn: true, &progress)
       } else {

@@ -73,17 +73,30 @@ extension Node {
   /// signed, whoever has it; of other feeds, what nobody has.
   func finishCatchUp() throws(NodeError) {
     guard var record, record.catchesUp == true, let hypha, hypha.source.length > 0,
-      let local = hypha.database.local, replicator.isWhole(local.key), try isInSyncWithAllKept,
+      let local = hypha.database.local, replicator.isWhole(local.key), isInSyncWithAllKept,
       (try? hypha.feeds().contains { $0 === local }) == true
     else { return }
     // Nothing that it wrote is anywhere.
     if local.length == 0 { try begin(hypha, local) }
     record.catchesUp = nil
+    if isSynced { record.mayBeKnown = nil }
     try files.write(record)
     self.record = record
     logger.notice(
       "All that this device wrote before is here: it may write again",
       metadata: ["length": "\(local.length)"])
+  }
+
+  /// Has an origin that has written nothing yet, and whose passphrase may have made its hypha before, be in sync first with the nodes
+  /// that it is to stay connected to.
+  func catchUpWhereMadeBefore() throws(NodeError) {
+    guard var record, record.mayBeKnown == true, record.catchesUp != true, hypha?.source.length == 1 else {
+      return
+    }
+    record.catchesUp = true
+    try files.write(record)
+    self.record = record
+    askForLength()
   }
 
   private func begin(_ hypha: Hypha<FileStorage>, _ local: Feed<FileStorage>) throws(NodeError) {
@@ -95,17 +108,18 @@ extension Node {
   /// Whether each node that this one stays connected to is there, and both have the same: one of them could have what the
   /// others lack. What strangers say that they have is waited for only where there is no such node.
   private var isInSyncWithAllKept: Bool {
-    get throws(NodeError) {
-      let kept = Set(
-        try (files.readConnections().compactMap { try? ReplicationURL($0) } + configuredConnections)
-          .map { ReplicationURL($0, target: .hypha).description })
-      guard !kept.isEmpty else { return isSynced }
-      var inSync: Set<String> = []
-      for (id, attached) in connections where replicator.isSynced(id) {
-        if let url = attached.transport.url { inSync.insert(ReplicationURL(url, target: .hypha).description) }
-      }
-      return kept.allSatisfy { inSync.contains($0) }
+    // Where they cannot be read now, it is not known which there are.
+    guard let urls = try? files.readConnections() else { return false }
+    let kept = Set(
+      (urls.compactMap { try? ReplicationURL($0) } + configuredConnections)
+        .map { ReplicationURL($0, target: .hypha).description })
+    // Without any, an origin that only may have been made before is as it was before it had one.
+    guard !kept.isEmpty else { return isSynced || record?.mayBeKnown == true && hypha?.source.length == 1 }
+    var inSync: Set<String> = []
+    for (id, attached) in connections where replicator.isSynced(id) {
+      if let url = attached.transport.url { inSync.insert(ReplicationURL(url, target: .hypha).description) }
     }
+    return kept.allSatisfy { inSync.contains($0) }
   }
 
   /// Derives the keys of a hypha that exists.

@@ -123,7 +123,7 @@ extension Node {
       if record.catchesUp != true,
         damaged.contains(where: { $0.feed.isWritable && !$0.damage.blocks.isEmpty })
       {
-        record.catchesUp = true
+        record.noteLoss()
         try files.write(record)
         self.record = record
       }

@@ -224,7 +224,7 @@ public actor Node {
   private func noteLoss(of own: Feed<FileStorage>?, _ record: NodeRecord) throws(NodeError) -> NodeRecord {
     guard let own, own.length == 0, record.catchesUp != true else { return record }
     var record = record
-    record.catchesUp = true
+    record.noteLoss()
     try files.write(record)
     logger.error(
       "This node's own feed is gone: it may not write before that is back from other nodes",
@@ -338,7 +338,7 @@ public actor Node {
   }
 
   /// A writer that may have been set back asks each node how much of its own feed that node knows to be signed.
-  private func askForLength() {
+  func askForLength() {
     guard let local = hypha?.database.local else { return }
     replicator.askForLength(of: local.key, record?.catchesUp == true)
   }

@@ -21,6 +21,12 @@ struct NodeRecord: Codable, Equatable {
   /// An origin that was made anew has not got back yet what it wrote before: it must not write until then.
   var catchesUp: Bool?
 
+  /// The origin's passphrase was not generated for it, so it may have made this hypha before, elsewhere.
+  var mayBeKnown: Bool?
+
+  /// What this node wrote may not be all here.
+  mutating func noteLoss() { (catchesUp, mayBeKnown) = (true, nil) }
+
   /// `dat://` and the key.
   var hyphalink: String { "dat://\(key)" }
 

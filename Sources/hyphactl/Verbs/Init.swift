@@ -9,7 +9,8 @@ struct Init: ParsableCommand {
       With --domain, makes this the origin node: a passphrase is generated and shown once, or taken from a file. With \
       --hyphalink, makes this an always-on node, which keeps and serves a hypha but cannot write to it; with --writer too, \
       a device with a writer of its own, which can post once another device has authorised it. A passphrase that has made a \
-      hypha already belongs into “hyphactl sign-in”: two nodes that are both the origin contradict each other.
+      hypha already belongs into “hyphactl sign-in”: two nodes that are both the origin contradict each other. It is \
+      refused if the domain has that hypha.
       """)
 
   @OptionGroup var shared: SharedOptions
@@ -68,15 +69,24 @@ struct Init: ParsableCommand {
         Console.complain("this node already keeps the hypha \(link), and keeps that one")
         throw SharedOptions.Status.refused
       }
+      let isGenerated = hyphalink == nil && passphraseFile == nil
       let result = try daemon.call(
         NodeInitialise.self,
         NodeInitialise.Params(
-          domain: domain, passphrase: try passphrase(daemon), hyphalink: hyphalink, deviceName: deviceName,
-          writer: writer ? true : nil))
+          domain: domain, passphrase: try passphrase(daemon), generated: isGenerated ? true : nil,
+          hyphalink: hyphalink, deviceName: deviceName, writer: writer ? true : nil))
       if shared.json { return try Console.printJSON(result) }
       Console.print(result.hyphalink)
       switch (result.role, result.writer) {
-      case (.origin, _): Console.note("This node is the origin of its hypha: “hyphactl post” publishes.")
+      case (.origin, _):
+        Console.note("This node is the origin of its hypha: “hyphactl post” publishes.")
+        if let reason = result.notAsked {
+          Console.note(
+            """
+            Whether this passphrase has made a hypha before could not be asked: \(reason)
+            If it has, post nothing before “hyphactl connect” to a node that has it, or all is frozen there.
+            """)
+        }
       case (_, let writer?):
         Console.note(
           """
