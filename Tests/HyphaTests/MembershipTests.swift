@@ -361,6 +361,61 @@ struct MembershipTests {
     #expect(code { _ = try second.approve(phone.id, on: 0) } == .requestAnswered)
   }
 
+  @Test(
+    "A request that comes while the clock of who may answer is wrong is told of once that is right",
+    arguments: [-31_536_000_000, -300_001, 3_600_000, 31_536_000_000])
+  func wrongClock(by error: Int64) throws {
+    let home = try Household("od")
+    let link = home.connect(0, 1)
+    let own = try home.ask(1, as: "phone")
+    let membership = home.nodes[0].membership
+    let request = try #require(home.nodes[1].membership.nextMessage(for: link + 1))
+    for _ in 0..<2 {
+      membership.receive(request, from: link, address: "phone", now: home.now + error)
+      membership.tick(now: home.now + error)
+    }
+    #expect(membership.requests(now: home.now + error).isEmpty && membership.takeEvents().isEmpty)
+    #expect(code { _ = try membership.find("phone", now: home.now + error) } == .unknownRequest)
+    for _ in 0..<2 { membership.tick(now: home.now) }
+    #expect(home.pending(0).map(\.id) == [own.id])
+    #expect(membership.takeEvents() == home.pending(0).map { .requested($0) })
+    _ = try home.approve(own.id, on: 0)
+    try home.settle()
+    #expect(home.state(1) == .authorised)
+
+    // One that was denied elsewhere meanwhile is not.
+    let second = try Household("od")
+    let other = second.connect(0, 1)
+    let denied = try second.ask(1, as: "phone")
+    let owner = second.nodes[0].membership
+    let asked = try #require(second.nodes[1].membership.nextMessage(for: other + 1))
+    owner.receive(asked, from: other, address: "phone", now: second.now + error)
+    let answer = AuthorisationAnswer(kind: .denied, id: denied.id, name: "desk", time: second.now)
+    let message = SecureChannel(key: Household.secret()).seal(answer.encoded, nonce: second.bytes(24))
+    owner.receive(message, from: other, address: "desk", now: second.now + error)
+    owner.tick(now: second.now)
+    #expect(second.pending(0).isEmpty)
+  }
+
+  @Test("As many requests that come at a wrong time are kept as can wait for an answer, the latest")
+  func wrongClockBounds() throws {
+    let home = try Household("o")
+    let owner = home.nodes[0].membership
+    owner.connected(1)
+    let writer = try #require(PublicKey(FeedStore.secretKey(9)[32...]))
+    for number in 0..<HyphaLimits.pendingRequests + 10 {
+      let request = AuthorisationRequest(
+        id: RequestID(home.bytes(16))!, name: "phone \(number)", writer: writer, created: home.now,
+        expires: home.now + 60_000)
+      owner.receive(
+        try sealed(request, home, by: FeedStore.secretKey(9)), from: 1, address: "a",
+        now: home.now - 3_600_000)
+    }
+    owner.tick(now: home.now)
+    #expect(home.pending(0).count == HyphaLimits.pendingRequests && owner.drops.full == 0)
+    #expect(!home.pending(0).contains { $0.name == "phone 9" })
+  }
+
   // MARK: - Hostile messages
 
   private func sign(_ secretKey: [UInt8], _ hash: Hash) throws -> Signature {

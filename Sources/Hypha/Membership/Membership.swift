@@ -36,6 +36,9 @@ public final class Membership<Storage: RandomAccessStorage> {
   private let channel: SecureChannel?
   private(set) var own: Own?
   private(set) var book = RequestBook()
+  /// Requests whose time is not now by this node's clock. That may be wrong, and be set right later: they would not come again on the
+  /// same connection. The latest are last.
+  private var untimely: [AuthorisationRequest] = []
   private(set) var mailbox: Mailbox
   private var peers: [ConnectionID: Peer] = [:]
   private var rates = MessageRates()
@@ -185,16 +188,19 @@ public final class Membership<Storage: RandomAccessStorage> {
       drops.forged += 1
       return
     }
-    guard request.created <= now + HyphaLimits.clockSkew,
-      request.expires <= request.created + HyphaLimits.requestLifetime
-    else {
+    guard request.expires <= request.created + HyphaLimits.requestLifetime else {
       drops.mistimed += 1
       return
     }
-    guard request.expires > now else {
-      drops.expired += 1
-      return
+    guard Self.isTimely(request, now: now) else {
+      if request.expires > now { drops.mistimed += 1 } else { drops.expired += 1 }
+      return keepUntimely(request)
     }
+    take(request, now: now)
+  }
+
+  /// - Parameter request: one that its writer has proven.
+  private func take(_ request: AuthorisationRequest, now: Int64) {
     guard book[request.id] == nil else {
       drops.repeated += 1
       return
@@ -211,9 +217,20 @@ public final class Membership<Storage: RandomAccessStorage> {
     events.append(.requested(received(entry, now: now)))
   }
 
+  private static func isTimely(_ request: AuthorisationRequest, now: Int64) -> Bool {
+    request.created <= now + HyphaLimits.clockSkew && request.expires > now
+  }
+
+  private func keepUntimely(_ request: AuthorisationRequest) {
+    guard book[request.id] == nil, !untimely.contains(request), !hasWriter(request.writer) else { return }
+    if untimely.count >= HyphaLimits.pendingRequests { untimely.removeFirst() }
+    untimely.append(request)
+  }
+
   private func take(_ answer: AuthorisationAnswer.Kind, _ id: RequestID, now: Int64) {
     // Who is let in is what the database says; the word of it is only an answer to who waits.
     guard answer == .denied else { return }
+    untimely.removeAll { $0.id == id }
     if own?.request.id == id, own?.isDenied == false {
       own?.isDenied = true
       hasPromises = true
@@ -279,9 +296,8 @@ public final class Membership<Storage: RandomAccessStorage> {
     // Also one that was revoked since: it was let in.
     if hasWriter(own.request.writer) { return state(own, .authorised) }
     if own.isDenied { return state(own, .denied) }
-    // One that was made while the clock was ahead is dropped by all whose clock is right.
-    let isOfUse = own.request.expires > now && own.request.created <= now + HyphaLimits.clockSkew
-    return state(own, isOfUse ? .pending : .expired)
+    // One that was made while the clock was ahead cannot be answered by those whose clock is right.
+    return state(own, Self.isTimely(own.request, now: now) ? .pending : .expired)
   }
 
   private func state(_ own: Own, _ state: OwnRequest.State) -> OwnRequest {
@@ -405,8 +421,11 @@ public final class Membership<Storage: RandomAccessStorage> {
     look(now: now)
   }
 
-  /// Notes which requests were answered or have expired.
+  /// Notes which requests can be answered now, were answered or have expired.
   private func look(now: Int64) {
+    let timely = untimely.filter { Self.isTimely($0, now: now) }
+    untimely.removeAll { timely.contains($0) }
+    for request in timely { take(request, now: now) }
     for (id, told) in unanswered {
       guard let entry = book[id] else {
         unanswered[id] = nil

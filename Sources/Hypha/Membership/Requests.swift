@@ -50,9 +50,9 @@ public struct Drops: Equatable, Sendable {
   public var unopened = 0
   /// A request without a proof by the key that it asks for.
   public var forged = 0
-  /// A request that nobody may answer any more.
+  /// A request that nobody may answer any more, unless the clock here is ahead.
   public var expired = 0
-  /// A request made in the future, or one that could be answered for longer than is allowed.
+  /// A request made in the future, unless the clock here is behind, or one that could be answered for longer than is allowed.
   public var mistimed = 0
   /// A request that was here before.
   public var repeated = 0
