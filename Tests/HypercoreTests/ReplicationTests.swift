@@ -282,6 +282,33 @@ struct ReplicationTests {
     #expect(older.heldBlocks == 15 && network.nodes[a].isWhole(writer.key) && network.nodes[a].isSynced(0))
   }
 
+  @Test(
+    "a writer that has nothing of its own feed learns from each of several nodes how much of it that knows",
+    arguments: 0..<4 as Range<UInt64>)
+  func nothingHere(seed: UInt64) throws {
+    var network = Network(seed: seed)
+    let pair = network.random.bytes(32)
+    let keys = { pair.span.bytes.withUnsafeBytes { KeyPair(seed: $0) } }
+    let writer = try Feed(files: FeedFiles<MemoryStorage>.empty(), keyPair: keys())
+    // More than is asked of one at a time.
+    try writer.append(contentsOf: (0..<2 * WireLimits.openRequests).map { [UInt8($0 & 0xFF)] })
+    let older = try Feed(files: writer.copiedFiles(), key: writer.key)
+    let length = writer.length
+    try writer.append(contentsOf: [[1], [2]])
+    let lost = try Feed(files: FeedFiles<MemoryStorage>.empty(), keyPair: keys())
+    let (a, b, c) = (network.add(), network.add(), network.add())
+    try network.nodes[a].share(lost, downloads: true)
+    network.nodes[a].askForLength(of: writer.key, true)
+    try network.nodes[b].share(older, downloads: false)
+    // As many blocks, and the signature over all.
+    let copy = try copy(writer, with: Array(0..<length))
+    try network.nodes[c].share(copy, downloads: false)
+    for node in [b, c] { try network.connect(a, node, key: writer.key) }
+    try network.settle(flush: [a: lost])
+    #expect(lost.heldBlocks == length && !network.nodes[a].isWhole(writer.key))
+    for link in [0, 1] as [ConnectionID] { #expect(network.nodes[a].isSynced(link)) }
+  }
+
   /// Has two nodes talk over their only connection.
   ///
   /// - Returns: how often one of them said that it is done.

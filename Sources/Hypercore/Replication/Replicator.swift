@@ -444,8 +444,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
       if let node = connection.session.remoteHandshake?.id { shared.suspect(node) }
       throw error
     }
-    // Beyond what was known, what a peer sends is proved by its newest signature.
-    if data.index >= length { remote.hasShownLength = true }
+    if data.index >= length {
+      // Beyond what was known, what a peer sends is proved by its newest signature.
+      remote.hasShownLength = true
+    } else if shared.asksForLength, !remote.hasShownLength,
+      let place = Self.signedPlace(data, value, shared.feed.key)
+    {
+      // So is the first that one sends who was asked when nothing was known, though another has sent more by now.
+      (remote.hasShownLength, shared.shownLength) = (true, max(shared.shownLength, place.length))
+    }
     guard isNew else { return }
     (remote.isDoubtful, remote.isDistrusted) = (false, false)
     shared.meanBlockBytes += (value.count - shared.meanBlockBytes) / 8
@@ -483,12 +490,9 @@ public final class Replicator<Storage: RandomAccessStorage> {
     guard data.index == index, let value = data.value else {
       throw WireError(.unasked, "block \(data.index) was not asked for")
     }
-    let leaf = Node(
-      treeIndex: 2 * index, hash: value.withBytes { Crypto.leaf($0) }, byteSize: UInt64(value.count))
-    guard let signature = data.proof.signature,
-      let place = SignedPlace(
-        index: index, path: [leaf] + data.proof.nodes, signature: signature, key: shared.feed.key)
-    else { throw WireError(.unverified, "block \(index) does not belong to the feed") }
+    guard let place = Self.signedPlace(data, value, shared.feed.key) else {
+      throw WireError(.unverified, "block \(index) does not belong to the feed")
+    }
     remote.hasShownLength = true
     shared.shownLength = max(shared.shownLength, place.length)
     let found: (fork: Fork?, common: (length: UInt64, isExact: Bool))
@@ -508,6 +512,15 @@ public final class Replicator<Storage: RandomAccessStorage> {
       return ask(remote, connection, toProve: next)
     }
     endProbe(remote, shared, connection)
+  }
+
+  /// - Returns: `nil` where what came along with a block does not lead up to a signature by the feed's owner.
+  private static func signedPlace(_ data: Message.Data, _ value: [UInt8], _ key: PublicKey) -> SignedPlace? {
+    let leaf = Node(
+      treeIndex: 2 * data.index, hash: value.withBytes { Crypto.leaf($0) }, byteSize: UInt64(value.count))
+    return data.proof.signature.flatMap {
+      SignedPlace(index: data.index, path: [leaf] + data.proof.nodes, signature: $0, key: key)
+    }
   }
 
   /// Draws the conclusion from what a peer has shown.
