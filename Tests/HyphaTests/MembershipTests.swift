@@ -190,6 +190,34 @@ struct MembershipTests {
     #expect(home.state(3) == .authorised)
   }
 
+  @Test("A request that one device approves while another denies it is approved on both")
+  func bothAnswers() throws {
+    let home = try Household("odd")
+    let link = home.connect(0, 1)
+    let tablet = try home.ask(1, as: "tablet")
+    try home.settle()
+    _ = try home.approve(tablet.id, on: 0)
+    try home.settle()
+    home.connect(0, 2)
+    let phone = try home.ask(2, as: "phone")
+    home.connect(1, 2)
+    try home.settle()
+    home.disconnect(0, link)
+    for link in home.nodes[1].links.keys { home.disconnect(1, link) }
+    _ = try home.deny(phone.id, on: 1)
+    _ = try home.approve(phone.id, on: 0)
+    _ = home.nodes[1].membership.takeEvents()
+    home.connect(0, 1)
+    home.connect(1, 2)
+    try home.settle()
+    for place in 0..<2 {
+      let requests = home.nodes[place].membership.requests(now: home.now)
+      #expect(requests.first { $0.id == phone.id }?.state == .approved)
+    }
+    #expect(home.state(2) == .authorised)
+    #expect(home.nodes[1].membership.takeEvents().count == 1)
+  }
+
   @Test("Owner, node between and device need never be on at the same time, and remember over a restart")
   func apart() throws {
     let home = try Household("ord")

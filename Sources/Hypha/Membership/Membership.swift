@@ -439,6 +439,10 @@ public final class Membership<Storage: RandomAccessStorage> {
         events.append(request.state == .pending ? .requested(request) : .answered(request))
       }
     }
+    // Where another device let it in at the same time, that counts.
+    for entry in book.entries where entry.answer == .denied && wasLetIn(entry.request.writer) {
+      settle(entry.request.id, .authorised, now: now)
+    }
     guard let request = ownRequest(now: now), request.state != own?.told else { return }
     own?.told = request.state
     if let own {
@@ -448,6 +452,12 @@ public final class Membership<Storage: RandomAccessStorage> {
     }
     hasPromises = true
     events.append(.ownAnswered(request))
+  }
+
+  /// Whether a writer is in, and no request of it that is remembered says how.
+  private func wasLetIn(_ writer: PublicKey) -> Bool {
+    hasWriter(writer)
+      && !book.entries.contains { $0.request.writer == writer && $0.answer == .authorised }
   }
 
   /// Whether a writer may write, or once might.
