@@ -83,6 +83,29 @@ import Testing
     try phone.post("after a restart")
   }
 
+  @Test("Who signs out while catching up waits no longer, now or as the device that signs in next")
+  func signsOutMeanwhile() async throws {
+    let (origin, server, phone) = try await three()
+    try letIn(phone, by: origin)
+    try await expectCanPost(phone)
+    try await origin.stop()
+    try remove("hypha/source", of: origin)
+    try await server.stop()
+    try await origin.start()
+    #expect(try origin.status().catchesUp == true)
+    #expect(try await origin.ctl("sign-out", "--yes").status == 0)
+    #expect(try origin.status().catchesUp == nil)
+    try await server.start()
+    #expect(try await origin.ctl("wait", "--synced", "--timeout", "30").status == 0)
+    let asked = try await origin.ctl(
+      "sign-in", "http://127.0.0.1:\(server.port)", "--domain", "example.org", "--passphrase-file", "-",
+      input: HyphactlTests.passphrase)
+    #expect(asked.status == 0, "\(asked.stderr)")
+    try letIn(origin, by: phone)
+    try await expectCanPost(origin)
+    try origin.post("signed in anew")
+  }
+
   @Test("A device whose feed is damaged signs out; the feed is set aside, and comes back from others")
   func damagedSignsOut() async throws {
     let (origin, server, phone) = try await three()

@@ -185,7 +185,8 @@ extension Node {
     }
     closeHypha(CloseReason(.goingAway, "This node signs out."))
     if record.role != .alwaysOn { record.role = .reader }
-    record.writer = nil
+    // Without a writer there is nothing to catch up.
+    (record.writer, record.catchesUp, record.mayBeKnown) = (nil, nil, nil)
     do throws(NodeError) {
       try files.write(record)
       self.record = record
