@@ -218,4 +218,57 @@ import Testing
     #expect(node.daemon?.poll() == nil)
     try await node.stop()
   }
+
+  @Test("What follows an upgrade that is refused, or waits behind an answer, takes next to no memory")
+  func notKept() async throws {
+    let folder = try Self.webFolder()
+    let node = try TestNode()
+    try node.configure(http: "web_folder = \"\(folder.path)\"")
+    try await node.start()
+    let pid = try #require(node.daemon).pid
+    func upgrade(_ path: String, _ protocols: String) throws -> RawClient {
+      let client = try RawClient(port: node.port)
+      client.send(
+        "GET \(path) HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: \(protocols)\r\n"
+          + "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+      return client
+    }
+    let connect = try RawClient(port: node.port)
+    connect.send("CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+    let asking = [try upgrade("/x", "h2c"), try upgrade("/replicate/\(Edge.key.hex)", "websocket"), connect]
+    for client in asking { #expect(try await client.readHeader().hasPrefix("HTTP/1.1 ")) }
+    let before = try ProcessUse(pid)
+    for client in asking {
+      for _ in 0..<64 where !client.isEnded { client.send([UInt8](repeating: 0, count: 1 << 20)) }
+      #expect(client.isEnded)
+    }
+    // Nor does a long list of protocols take up the stack.
+    let lister = try upgrade("/hypha", String(repeating: "a,", count: 8000))
+    #expect(try await lister.readHeader().hasPrefix("HTTP/1.1 426"))
+    let listed = try ProcessUse(pid)
+    #expect(listed.kilobytes < before.kilobytes + 4 << 10, "\(before), \(listed)")
+    var waiting: [RawClient] = []
+    for _ in 0..<12 {
+      let client = try RawClient(port: node.port)
+      // As much is read at once as came at once before.
+      let many = 40
+      client.send(
+        String(
+          repeating: "GET /x HTTP/1.1\r\nHost: x\r\nX: \(String(repeating: "a", count: 15_000))\r\n\r\n",
+          count: many))
+      for _ in 0..<many {
+        #expect(try await client.readHeader().hasPrefix("HTTP/1.1 404"))
+        _ = try await client.read("There is nothing here.\n".utf8.count)
+      }
+      client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+      client.send(String(repeating: "GET /x HTTP/1.1\r\nHost:\r\n\r\n", count: 9500))
+      #expect(try await client.readHeader().hasPrefix("HTTP/1.1 200"))
+      waiting.append(client)
+    }
+    let after = try ProcessUse(pid)
+    print("requests that wait: \((after.peakKilobytes - listed.kilobytes) / waiting.count) KiB each")
+    #expect(after.peakKilobytes < listed.kilobytes + 16 << 10)
+    #expect(node.daemon?.poll() == nil)
+    try await node.stop()
+  }
 }

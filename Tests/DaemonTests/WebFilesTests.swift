@@ -52,6 +52,9 @@ import Testing
       ("br;q=0.5, gzip;q=0.8", "gzip", "gz"), ("identity", nil, "contents of assets/ab/page.js"),
       ("*", "br", "br"), ("*;q=0", nil, "contents of assets/ab/page.js"), ("BR", "br", "br"),
       ("gzip;q=0.5, identity", nil, "contents of assets/ab/page.js"),
+      // So many are looked at.
+      (String(repeating: "a,", count: 15) + "br", "br", "br"),
+      (String(repeating: "a,", count: 16) + "br", nil, "contents of assets/ab/page.js"),
     ] {
       (head, body) = try await get("/assets/ab/page.js", "Accept-Encoding: \(accepted)\r\n")
       #expect(body == contents, "\(accepted)")

@@ -196,6 +196,13 @@ enum SignUp {
 enum Network {
   static let receiveAllocator = AdaptiveRecvByteBufferAllocator(
     minimum: 2048, initial: 4096, maximum: 256 << 10)
+
+  /// From now on it carries replication, of which the transport reads no more than it has room for.
+  static func receiveMuch(_ channel: any Channel) throws {
+    try channel.syncOptions?.setOption(.recvAllocator, value: receiveAllocator)
+    // As many as NIO reads where nothing is said.
+    try channel.syncOptions?.setOption(.maxMessagesPerRead, value: 4)
+  }
 }
 
 extension ChannelPipeline.SynchronousOperations {

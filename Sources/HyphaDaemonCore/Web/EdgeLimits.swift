@@ -7,6 +7,12 @@ public enum EdgeLimits {
   static let pathBytes = 512
   /// Bytes of a request's body; none is used.
   static let bodyBytes = 16 << 10
+  /// Bytes that came since the last whole request: a header, a body, what TLS had kept back and what was read with them.
+  static let requestBytes = 64 << 10
+  /// Bytes of requests that are read at once: one that waits for the answer to the one before takes a dozen times its own.
+  static let receiveBytes = 8 << 10
+  /// Items of a list in a header that are looked at; browsers send some five.
+  static let headerItems = 16
   /// Seconds for a whole request, from the connection or the last answer on, and for taking more of the answer to it.
   static let requestSeconds: Int64 = 30
   /// Bytes of an answer that are to be taken in that time, unless it is over: half a kilobyte a second. The system takes some hundred

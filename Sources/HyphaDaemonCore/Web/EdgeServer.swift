@@ -65,6 +65,7 @@ public final class EdgeServer: Sendable {
     logger: Logger
   ) async throws(EdgeServerError) -> EdgeServer {
     try await start(place, group, limiter, EdgePolicy(), delegate) { channel in
+      try Network.receiveMuch(channel)
       let request = ReplicationRequest(
         target: .hypha, kind: .tcp,
         remoteAddress: IPAddress(channel.remoteAddress).map { "\($0)" } ?? "local")
@@ -105,7 +106,7 @@ public final class EdgeServer: Sendable {
       .serverChannelOption(.backlog, value: EdgeLimits.backlog)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
       .childChannelOption(.socketOption(.so_keepalive), value: 1)
-      .childChannelOption(.recvAllocator, value: Network.receiveAllocator)
+      .receivingRequests()
       .childChannelInitializer { channel in
         let isProxy = policy.isTrustedProxy(channel.remoteAddress)
         guard limiter.admit(channel, isProxy: isProxy) else {
@@ -163,23 +164,24 @@ struct HTTPEdge: Sendable {
   let refusedLines = LineLimit()
 
   func prepare(_ channel: any Channel) throws {
-    let handler = HTTPEdgeHandler(self)
-    try channel.pipeline.syncOperations.configureHTTPServerPipeline(
+    let bound = RequestBound()
+    let pipeline = channel.pipeline.syncOperations
+    try pipeline.addHandler(bound)
+    try pipeline.configureHTTPServerPipeline(
       withPipeliningAssistance: true,
       withServerUpgrade: (
         upgraders: [StreamServerUpgrader(self)],
         completionHandler: { context in
-          // Without it the connection's deadline would go on; there always is one.
-          guard let handler = try? context.pipeline.syncOperations.context(handlerType: HTTPEdgeHandler.self)
-          else {
-            return
-          }
-          context.pipeline.syncOperations.removeHandler(context: handler, promise: nil)
+          // Else the connection's deadline would go on, and what comes would be counted as a request.
+          context.pipeline.syncOperations.remove(HTTPEdgeHandler.self)
+          context.pipeline.syncOperations.remove(RequestBound.self)
         }
       ),
       withErrorHandling: true, withOutboundHeaderValidation: true, withEncoderConfiguration: .init(),
       withDecoderLimitConfiguration: Self.decoderLimits)
-    try channel.pipeline.syncOperations.addHandler(handler)
+    try pipeline.addHandler(
+      FewUpgrades(), position: .after(pipeline.handler(type: HTTPServerPipelineHandler.self)))
+    try pipeline.addHandler(HTTPEdgeHandler(self, bound))
   }
 
   /// What a request's header may have.
@@ -287,6 +289,7 @@ private struct StreamServerUpgrader: HTTPServerProtocolUpgrader, Sendable {
   func upgrade(context: ChannelHandlerContext, upgradeRequest: HTTPRequestHead) -> EventLoopFuture<Void> {
     let channel = context.channel
     return context.eventLoop.makeCompletedFuture {
+      try Network.receiveMuch(channel)
       let target = HTTPEdge.target(upgradeRequest.uri) ?? .hypha
       let origin = edge.policy.origin(channel, isTLS: edge.isTLS, upgradeRequest.headers)
       if case .signUp = target {

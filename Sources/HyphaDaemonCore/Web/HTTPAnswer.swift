@@ -46,7 +46,7 @@ struct HTTPAnswer: Sendable {
 enum HTTPConditions {
   /// Whether the client's copy is the current one (RFC 9110, section 13.1.2).
   static func matches(_ headers: HTTPHeaders, tag: String) -> Bool {
-    headers[canonicalForm: "If-None-Match"].contains {
+    items("If-None-Match", headers).contains {
       let named = $0.hasPrefix("W/") ? $0.dropFirst(2) : $0
       return named == tag || named == "*"
     }
@@ -59,10 +59,17 @@ enum HTTPConditions {
     return changed <= date
   }
 
+  /// The first of what a header lists.
+  private static func items(_ name: String, _ headers: HTTPHeaders) -> [Substring] {
+    let most = EdgeLimits.headerItems
+    return headers[name].joined(separator: ",").split(separator: ",", maxSplits: most).prefix(most)
+      .map { $0.trimmingSpaces() }
+  }
+
   /// How much a client wants an encoding (RFC 9110, section 12.5.3), from 0, not at all, to 1.
   static func quality(of encoding: String, _ headers: HTTPHeaders) -> Double {
     var others: Double?
-    for item in headers[canonicalForm: "Accept-Encoding"] {
+    for item in items("Accept-Encoding", headers) {
       let parts = item.split(separator: ";").map { $0.trimmingSpaces() }
       let weight =
         parts.dropFirst().first { $0.hasPrefix("q=") || $0.hasPrefix("Q=") }.flatMap {

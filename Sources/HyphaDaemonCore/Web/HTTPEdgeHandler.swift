@@ -10,6 +10,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   typealias OutboundOut = HTTPServerResponsePart
 
   private let edge: HTTPEdge
+  private let bound: RequestBound
   private var head: HTTPRequestHead?
   private var bodyBytes = 0
   /// How to answer the request to upgrade that comes next.
@@ -31,8 +32,9 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     case forClient(String, untaken: Int)
   }
 
-  init(_ edge: HTTPEdge) {
+  init(_ edge: HTTPEdge, _ bound: RequestBound) {
     self.edge = edge
+    self.bound = bound
   }
 
   func handlerAdded(context: ChannelHandlerContext) {
@@ -54,7 +56,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       refusal = .text(HTTPResponseStatus(statusCode: error.status), error.reason)
     case is NIOWebSocketUpgradeError:
       refusal = .text(.badRequest, "This is no valid request for a WebSocket.")
-    case is HTTPParserError:
+    case is HTTPParserError, is RequestBound.Exceeded:
       // The rest of a request that was cut off is none.
       if !closing { edge.reject("badRequest", context.channel) }
       context.close(promise: nil)
@@ -80,6 +82,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       let origin = edge.policy.origin(context.channel, isTLS: edge.isTLS, head.headers)
       write(.text(.payloadTooLarge, "The request is too large."), to: head, from: origin, context)
     case .end:
+      bound.requestTaken()
       hasReadEnd = true
       guard let head else { return }
       self.head = nil
@@ -225,7 +228,10 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   ) {
     guard context.channel.isActive else { return }
     MetricsNames.countAnswer(answer.status.code)
-    if !request.isKeepAlive { closing = true }
+    // NIO takes what follows the last two for another protocol, and parses none of it.
+    if !request.isKeepAlive || request.method == .CONNECT || request.headers.contains(name: "Upgrade") {
+      closing = true
+    }
     let head = wrapOutboundOut(.head(answer.head(close: closing, isSecure: origin.isSecure)))
     let written: EventLoopFuture<Void>
     if request.method != .HEAD, answer.body.readableBytes > 0 {

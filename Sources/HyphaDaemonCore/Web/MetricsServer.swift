@@ -18,9 +18,11 @@ public final class MetricsServer: Sendable {
       total: EdgeLimits.metricsConnections, perAddress: EdgeLimits.metricsConnections)
     let bootstrap = ServerBootstrap(group: group)
       .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .receivingRequests()
       .childChannelInitializer { channel in
         guard limiter.admit(channel) else { return channel.close() }
         return channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(RequestBound())
           try channel.pipeline.syncOperations.configureHTTPServerPipeline(
             withPipeliningAssistance: true, withErrorHandling: true, withOutboundHeaderValidation: true,
             withEncoderConfiguration: .init(), withDecoderLimitConfiguration: HTTPEdge.decoderLimits)
