@@ -33,23 +33,11 @@ import Testing
     return session.takeOutput()
   }
 
-  /// A web client of one file, larger than what the system takes for a connection that is not read.
-  private static func webFolder() throws -> WebFolder {
-    let folder = try WebFolder()
-    let text = String(repeating: "a", count: 12 << 20)
-    try folder.write("index.html", text)
-    let file = WebFiles.Manifest.File(
-      file: "index.html", type: "text/html", size: text.utf8.count, sha256: WebFiles.sha256(Array(text.utf8)),
-      encodings: [:])
-    try folder.write("integrity.json", ["/": file])
-    return folder
-  }
-
   @Test(
     "Who sends or takes nothing in time is cut off and told of, and who is only slow is not",
     .disabled(if: Sanitizer.isOn, "it is about seconds"))
   func slow() async throws {
-    let (ports, folder) = (try freePorts(2), try Self.webFolder())
+    let (ports, folder) = (try freePorts(2), try WebFolder.large())
     let place = try await Place(
       settings: """
         [tcp]
@@ -196,7 +184,7 @@ import Testing
   func pipelined() async throws {
     let metrics = try freePorts(1)[0]
     let node = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(metrics)\"")
-    let folder = try Self.webFolder()
+    let folder = try WebFolder.large()
     try node.configure(http: "web_folder = \"\(folder.path)\"")
     try await node.start()
     // The first is not answered at once, so that the others wait for it; those are.
@@ -221,7 +209,7 @@ import Testing
 
   @Test("What follows an upgrade that is refused, or waits behind an answer, takes next to no memory")
   func notKept() async throws {
-    let folder = try Self.webFolder()
+    let folder = try WebFolder.large()
     let node = try TestNode()
     try node.configure(http: "web_folder = \"\(folder.path)\"")
     try await node.start()

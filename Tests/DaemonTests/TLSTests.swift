@@ -3,6 +3,8 @@ import Glibc
 import HyphaControlAPI
 import Logging
 import NIOCore
+import NIOPosix
+import NIOSSL
 import Synchronization
 import Testing
 
@@ -16,10 +18,12 @@ import Testing
   }
 
   private func node(
-    _ certificate: TestCertificate, more: String = "", environment: [String: String?] = [:]
+    _ certificate: TestCertificate, more: String = "", http: String = "",
+    environment: [String: String?] = [:]
   ) async throws -> (TestNode, port: Int) {
     let port = try freePorts(1)[0]
     let node = try TestNode(settings: certificate.settings(port: port) + more)
+    try node.configure(http: http)
     node.environment = environment
     try await node.start()
     return (node, port)
@@ -345,6 +349,47 @@ import Testing
     try FileManager.default.moveItem(atPath: "\(root)/.well-known", toPath: "\(folder.path)/elsewhere")
     try #require(symlink("\(folder.path)/elsewhere", "\(root)/.well-known") == 0)
     #expect(try await WebAnswer.get("\(path)/token_-1", port: node.port).status == "404")
+  }
+}
+
+extension TLSTests {
+  @Test("Who gives way over TLS is gone at once, and of an answer that nobody takes little is encrypted")
+  func givesWay() async throws {
+    let certificate = try await TestCertificate(folder, "own")
+    let web = try WebFolder.large()
+    let (node, port) = try await node(
+      certificate, more: "[replication]\nmax_connections = 32\n", http: "web_folder = \"\(web.path)\"")
+    let page = try await WebAnswer.get("/", port: port, trusting: certificate.certificate)
+    #expect(page.body.utf8.count == 12 << 20)
+    let pid = try #require(node.daemon).pid
+    func descriptors() throws -> Int {
+      try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count
+    }
+    let before = try (use: ProcessUse(pid), descriptors: descriptors())
+    var trust = TLSConfiguration.makeClientConfiguration()
+    trust.trustRoots = .file(certificate.certificate)
+    let context = try NIOSSLContext(configuration: trust)
+    var channels: [any Channel] = []
+    for _ in 0..<160 {
+      let channel = try await ClientBootstrap(group: Edge.group).channelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(
+            NIOSSLClientHandler(context: context, serverHostname: "localhost"))
+        }
+      }.connect(host: "127.0.0.1", port: port).get()
+      channels.append(channel)
+      try await channel.writeAndFlush(ByteBuffer(string: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+      // Not even the node's goodbye is read.
+      try await channel.setOption(.autoRead, value: false).get()
+    }
+    try await eventually(within: 1, "those that gave way are still there") {
+      try descriptors() <= before.descriptors + 32 + 4 ? true : nil
+    }
+    let after = try ProcessUse(pid)
+    print("32 unread answers over TLS: \(after.peakKilobytes - before.use.kilobytes) KiB")
+    #expect(after.peakKilobytes < before.use.kilobytes + 32 << 10)
+    for channel in channels { channel.close(promise: nil) }
+    try await node.stop()
   }
 }
 

@@ -108,6 +108,18 @@ struct WebFolder {
     folder = try TemporaryFolder()
   }
 
+  /// A web client of one file, larger than what the system takes for a connection that is not read.
+  static func large() throws -> WebFolder {
+    let folder = try WebFolder()
+    let text = String(repeating: "a", count: 12 << 20)
+    try folder.write("index.html", text)
+    let file = WebFiles.Manifest.File(
+      file: "index.html", type: "text/html", size: text.utf8.count, sha256: WebFiles.sha256(Array(text.utf8)),
+      encodings: [:])
+    try folder.write("integrity.json", ["/": file])
+    return folder
+  }
+
   func write(_ name: String, _ text: String) throws {
     let file = "\(path)/\(name)"
     try FileManager.default.createDirectory(

@@ -50,6 +50,7 @@ public final class ReplicationConnector: Sendable {
       var configuration = TLSConfiguration.makeClientConfiguration()
       configuration.minimumTLSVersion = .tlsv12
       configuration.applicationProtocols = ["http/1.1"]
+      configuration.shutdownTimeout = .milliseconds(EdgeLimits.goodbyeMilliseconds)
       // As for other programs with TLS; BoringSSL itself does not look at it.
       if let file = getenv("SSL_CERT_FILE"), file.pointee != 0 {
         configuration.trustRoots = .file(String(cString: file))

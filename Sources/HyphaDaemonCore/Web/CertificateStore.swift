@@ -133,6 +133,7 @@ public final class CertificateStore: Sendable {
     // TLS 1.3 has its own; for 1.2 those with forward secrecy and authenticated encryption.
     configuration.cipherSuites = "ECDHE+AESGCM:ECDHE+CHACHA20"
     configuration.applicationProtocols = ["http/1.1"]
+    configuration.shutdownTimeout = .milliseconds(EdgeLimits.goodbyeMilliseconds)
     guard let context = try? NIOSSLContext(configuration: configuration) else {
       throw CertificateError(
         context:

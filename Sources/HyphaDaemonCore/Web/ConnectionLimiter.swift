@@ -1,4 +1,5 @@
 import NIOCore
+import NIOSSL
 import Synchronization
 
 /// Counts the connections from outside, all together and by address, and turns away those above the limits.
@@ -52,7 +53,7 @@ public final class ConnectionLimiter: Sendable {
     }
     for channel in closed {
       MetricsNames.countRefused()
-      channel.close(promise: nil)
+      channel.cutOff()
     }
     guard isAdmitted else {
       MetricsNames.countRefused()
@@ -94,5 +95,16 @@ public final class ConnectionLimiter: Sendable {
   /// Closes what is still open.
   func closeAll() {
     for channel in state.withLock({ Array($0.channels.values) }) { channel.close(promise: nil) }
+  }
+}
+
+extension Channel {
+  /// Closes it at once, since it is not counted any more: TLS says goodbye, and does not wait for the other side's.
+  fileprivate func cutOff() {
+    eventLoop.execute {
+      self.close(promise: nil)
+      let tls = try? self.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
+      tls?.close(promise: nil)
+    }
   }
 }

@@ -18,6 +18,11 @@ public enum EdgeLimits {
   /// Bytes of an answer that are to be taken in that time, unless it is over: half a kilobyte a second. The system takes some hundred
   /// kilobytes at a time, if a connection is fast, before it tells that any were taken.
   static let answerBytes = 16 << 10
+  /// Bytes of an answer that are written at once: TLS keeps all that was, encrypted, until it is taken.
+  static let pieceBytes = 64 << 10
+  /// Milliseconds that a connection over TLS waits for the other side's goodbye: nothing depends on it, and it goes on taking up
+  /// memory and a descriptor, where nobody counts it any more.
+  static let goodbyeMilliseconds: Int64 = 300
   /// Files of the web client, and bytes of all of them with their compressed copies.
   static let webFiles = 256
   static let webBytes = 16 << 20

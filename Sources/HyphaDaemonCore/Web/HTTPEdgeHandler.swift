@@ -18,6 +18,8 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
   private var deadline: Scheduled<Void>?
   private var closing = false
   private var waiting = Waiting.forRequest
+  /// What of the answer's body is not written yet.
+  private var rest = ByteBuffer()
   /// What is being read has a request's end in it.
   private var hasReadEnd = false
 
@@ -232,25 +234,36 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     if !request.isKeepAlive || request.method == .CONNECT || request.headers.contains(name: "Upgrade") {
       closing = true
     }
+    rest = request.method == .HEAD ? ByteBuffer() : answer.body
     let head = wrapOutboundOut(.head(answer.head(close: closing, isSecure: origin.isSecure)))
-    let written: EventLoopFuture<Void>
-    if request.method != .HEAD, answer.body.readableBytes > 0 {
+    if rest.readableBytes > 0 {
       context.write(head, promise: nil)
-      written = context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(answer.body))))
+      writePiece(context)
     } else {
-      written = context.writeAndFlush(head)
+      goOn(after: context.writeAndFlush(head), context)
     }
-    waiting = .forClient(origin.name, untaken: Self.untaken(context.channel))
+    waiting = .forClient(origin.name, untaken: untaken(context.channel))
     armDeadline(context)
+  }
+
+  private func writePiece(_ context: ChannelHandlerContext) {
+    guard let piece = rest.readSlice(length: min(rest.readableBytes, EdgeLimits.pieceBytes)) else { return }
+    goOn(after: context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(piece)))), context)
+  }
+
+  /// With the rest of the answer or, after it, the next request.
+  private func goOn(after written: EventLoopFuture<Void>, _ context: ChannelHandlerContext) {
     // In a turn of its own: thousands of requests that are there already would else be answered one within the other.
     written.assumeIsolated().whenComplete { [self] _ in
-      context.eventLoop.assumeIsolated().execute { [self] in finish(context) }
+      context.eventLoop.assumeIsolated().execute { [self] in
+        guard context.channel.isActive else { return }
+        if rest.readableBytes > 0 { writePiece(context) } else { finish(context) }
+      }
     }
   }
 
   /// The client has taken its answer.
   private func finish(_ context: ChannelHandlerContext) {
-    guard context.channel.isActive else { return }
     waiting = .forNothing
     armDeadline(context)
     // The next request may be answered within this call, and be the one to close after.
@@ -259,9 +272,9 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
     if isLast { context.close(promise: nil) }
   }
 
-  /// Bytes that were written and that the system has not taken yet, since the client does not.
-  private static func untaken(_ channel: any Channel) -> Int {
-    (try? channel.syncOptions?.getOption(ChannelOptions.bufferedWritableBytes)) ?? 0
+  /// Bytes of the answer that the system has not taken yet, since the client does not.
+  private func untaken(_ channel: any Channel) -> Int {
+    rest.readableBytes + ((try? channel.syncOptions?.getOption(ChannelOptions.bufferedWritableBytes)) ?? 0)
   }
 
   /// From now on the client has a limited time for its next request, or to take more of the answer.
@@ -272,7 +285,7 @@ final class HTTPEdgeHandler: ChannelInboundHandler, RemovableChannelHandler {
       [self] in
       switch waiting {
       case .forClient(let name, let before):
-        let untaken = Self.untaken(channel)
+        let untaken = untaken(channel)
         if before - untaken >= EdgeLimits.answerBytes {
           waiting = .forClient(name, untaken: untaken)
           return armDeadline(context)
