@@ -320,6 +320,26 @@ import Testing
     try await place.stop()
   }
 
+  @Test("Who comes and goes, thousands of times, leaves nothing behind")
+  func revolvingDoor() async throws {
+    let node = try TestNode()
+    try await node.start()
+    func come() async throws {
+      let client = try RawClient(port: node.port)
+      #expect(try await client.upgrade("/sign-up/\(Edge.key.hex)").hasPrefix("HTTP/1.1 101"))
+      client.frame(0x88, [])
+      _ = try await client.readToEnd()
+    }
+    for _ in 0..<50 { try await come() }
+    let pid = try #require(node.daemon).pid
+    let before = try ProcessUse(pid)
+    for _ in 0..<2000 { try await come() }
+    let after = try ProcessUse(pid)
+    print("2,000 that came and went: \(after.kilobytes - before.kilobytes) KiB")
+    #expect(after.kilobytes < before.kilobytes + 4 << 10)
+    try await node.stop()
+  }
+
   @Test("Who guesses setup codes from many addresses uses up what all have together, and keeps no owner out")
   func guessing() async throws {
     let server = try TestNode()

@@ -36,6 +36,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
   /// Answers to pings that wait for the socket, and the last ping beyond them.
   private var waitingPongs = 0
   private var unansweredPing: ByteBuffer?
+  /// For the text frame.
+  private var deadline: Scheduled<Void>?
 
   init(_ role: Role, transport: ReplicationTransport) {
     self.role = role
@@ -80,8 +82,8 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
   func handlerAdded(context: ChannelHandlerContext) {
     self.context = context
     guard case .preamble = state else { return }
-    context.eventLoop.assumeIsolated().scheduleTask(in: .seconds(ReplicationLimits.openingSeconds)) {
-      [weak self] in
+    let patience = TimeAmount.seconds(ReplicationLimits.openingSeconds)
+    deadline = context.eventLoop.assumeIsolated().scheduleTask(in: patience) { [weak self] in
       guard let self, case .preamble = state else { return }
       refuse(CloseReason(.timeout, "No text frame came in time."))
     }
@@ -89,6 +91,7 @@ final class WebSocketHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
   func handlerRemoved(context: ChannelHandlerContext) {
     ended(CloseReason(.lost, "The connection ended."))
+    deadline?.cancel()
     self.context = nil
   }
 
@@ -374,6 +377,8 @@ final class TCPHandler: ChannelDuplexHandler {
 extension Channel {
   /// Closes it in some seconds, also where the peer takes nothing of what waits any more.
   fileprivate func close(after seconds: Int64) {
-    eventLoop.scheduleTask(in: .seconds(seconds)) { self.close(promise: nil) }
+    let end = eventLoop.scheduleTask(in: .seconds(seconds)) { self.close(promise: nil) }
+    // The task would keep an ended connection in memory until then.
+    closeFuture.whenComplete { _ in end.cancel() }
   }
 }
