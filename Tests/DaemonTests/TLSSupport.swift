@@ -50,11 +50,16 @@ struct TestCertificate {
     """
   }
 
-  /// Connects as another node that trusts this certificate alone.
-  func connector() throws -> ReplicationConnector {
+  /// Trusts this certificate alone.
+  func client() throws -> NIOSSLContext {
     var configuration = TLSConfiguration.makeClientConfiguration()
     configuration.trustRoots = .file(certificate)
-    return ReplicationConnector(group: Edge.group, tls: try NIOSSLContext(configuration: configuration))
+    return try NIOSSLContext(configuration: configuration)
+  }
+
+  /// Connects as another node with it.
+  func connector() throws -> ReplicationConnector {
+    ReplicationConnector(group: Edge.group, tls: try client())
   }
 }
 

@@ -366,21 +366,9 @@ extension TLSTests {
       try FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd").count
     }
     let before = try (use: ProcessUse(pid), descriptors: descriptors())
-    var trust = TLSConfiguration.makeClientConfiguration()
-    trust.trustRoots = .file(certificate.certificate)
-    let context = try NIOSSLContext(configuration: trust)
     var channels: [any Channel] = []
     for _ in 0..<160 {
-      let channel = try await ClientBootstrap(group: Edge.group).channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(
-            NIOSSLClientHandler(context: context, serverHostname: "localhost"))
-        }
-      }.connect(host: "127.0.0.1", port: port).get()
-      channels.append(channel)
-      try await channel.writeAndFlush(ByteBuffer(string: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
-      // Not even the node's goodbye is read.
-      try await channel.setOption(.autoRead, value: false).get()
+      channels.append(try await unreading(port, certificate, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"))
     }
     try await eventually(within: 1, "those that gave way are still there") {
       try descriptors() <= before.descriptors + 32 + 4 ? true : nil
@@ -390,6 +378,62 @@ extension TLSTests {
     #expect(after.peakKilobytes < before.use.kilobytes + 32 << 10)
     for channel in channels { channel.close(promise: nil) }
     try await node.stop()
+  }
+
+  @Test("What is sent over TLS after an upgrade that is refused, while the node says goodbye, is not kept")
+  func goodbye() async throws {
+    let certificate = try await TestCertificate(folder, "own")
+    let (node, port) = try await node(certificate)
+    let pid = try #require(node.daemon).pid
+    let before = try ProcessUse(pid)
+    let sent = try await withThrowingTaskGroup(of: Int.self) { group in
+      for _ in 0..<8 {
+        group.addTask {
+          let channel = try await unreading(
+            port, certificate, "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n")
+          let bytes = ByteBuffer(repeating: 0, count: 64 << 10)
+          var sent = 0
+          while (try? await channel.writeAndFlush(bytes)) != nil { sent += bytes.readableBytes }
+          return sent
+        }
+      }
+      return try await group.reduce(0, +)
+    }
+    let after = try ProcessUse(pid)
+    print("of \(sent >> 10) KiB during a goodbye \(after.peakKilobytes - before.kilobytes) KiB are kept")
+    #expect(after.peakKilobytes < before.kilobytes + 12 << 10)
+    try await node.stop()
+  }
+
+  /// A client that reads nothing from its request on, not even the node's goodbye.
+  private func unreading(
+    _ port: Int, _ certificate: TestCertificate, _ request: String
+  ) async throws -> any Channel {
+    let tls = try certificate.client()
+    return try await ClientBootstrap(group: Edge.group).channelInitializer { channel in
+      channel.eventLoop.makeCompletedFuture {
+        let handler = try NIOSSLClientHandler(context: tls, serverHostname: "localhost")
+        try channel.pipeline.syncOperations.addHandlers([Deaf(), handler])
+      }
+    }.connect(host: "127.0.0.1", port: port).flatMap { channel in
+      channel.writeAndFlush(ByteBuffer(string: request)).flatMapThrowing {
+        try channel.pipeline.syncOperations.handler(type: Deaf.self).isDeaf = true
+        try channel.syncOptions?.setOption(.autoRead, value: false)
+        return channel
+      }
+    }.get()
+  }
+}
+
+/// Drops what comes, if it is to.
+private final class Deaf: ChannelInboundHandler {
+  typealias InboundIn = ByteBuffer
+  typealias InboundOut = ByteBuffer
+
+  var isDeaf = false
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    if !isDeaf { context.fireChannelRead(data) }
   }
 }
 
