@@ -33,27 +33,31 @@ extension Node {
     guard let key = record?.publicKey, let outgoing else { throw Self.notInitialised }
     let url = try Self.url(params.url)
     // Where they cannot be read, none is added in their place.
-    _ = try keptConnections()
-    let kept = await outgoing.statuses.first { $0.url == url.description }
-    // A node that was set back after it had been claimed is claimed anew.
-    if let kept, params.setupCode == nil || kept.state == .connected {
-      throw ControlError(.alreadyExists, "This node is already connected to \(url).", field: "url")
-    }
+    let isKept = try keptConnections().contains(url.description) || configuredConnections.contains(url)
     if let code = params.setupCode {
+      // A node that was set back after it had been claimed is claimed anew.
+      if isKept, await outgoing.statuses.first(where: { $0.url == url.description })?.state == .connected {
+        throw Self.alreadyConnected(url)
+      }
       let transport = try await signUp(url, key, code)
       await outgoing.remove(url)
       await attach(transport)
       await outgoing.add(url, connected: transport)
       try keepConnection(url)
     } else {
+      guard !isKept else { throw Self.alreadyConnected(url) }
       try keepConnection(url)
-      // One that was just claimed has nothing of it.
+      // Before anything can be posted meanwhile. Who was just claimed has nothing of it.
       do throws(NodeError) { try catchUpWhereMadeBefore() } catch { throw Self.controlError(error) }
       await outgoing.add(url)
     }
     endedConnections.remove(url)
     return await outgoing.statuses.first { $0.url == url.description }
       ?? ConnectionInfo(url: url.description, state: .connecting)
+  }
+
+  private static func alreadyConnected(_ url: ReplicationURL) -> ControlError {
+    ControlError(.alreadyExists, "This node is already connected to \(url).", field: "url")
   }
 
   public func removeConnection(
