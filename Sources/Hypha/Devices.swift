@@ -14,6 +14,8 @@ public struct Device: Equatable, Sendable {
   public var approved: Int64?
   public var approvedBy: PublicKey?
   public var revocation: Revocation?
+  /// Only devices let it in whose word counts no longer, and so what it writes does not either.
+  public var isLetInByNobody = false
 }
 
 extension Device {
@@ -241,6 +243,8 @@ extension Hypha {
       for feed in try database.feeds {
         var device = try record(feed.key)
         device.revocation = revocations.revocation(of: feed.key)
+        let cutoff = try database.cutoff(of: feed.key)
+        device.isLetInByNobody = device.revocation == nil && cutoff != nil
         devices.append(device)
       }
       return devices.sorted {
@@ -304,7 +308,7 @@ extension Hypha {
           .ambiguousDevice, "the keys of \(found.count) devices begin with \(text): give more of it")
     }
     let named = devices.filter { $0.name == text }
-    let current = named.count > 1 ? named.filter { $0.revocation == nil } : named
+    let current = named.count > 1 ? named.filter { $0.revocation == nil && !$0.isLetInByNobody } : named
     if current.count == 1 { return current[0] }
     guard named.isEmpty else {
       throw HyphaError(

@@ -97,10 +97,12 @@ public struct DeviceInfo: Codable, Equatable, Sendable {
   public var byName: String?
   /// None while it may write.
   public var revoked: RevocationInfo?
+  /// Only devices let it in whose word counts no longer, since they were revoked: it may not write either.
+  public var letInByNobody: Bool?
 
   public init(
     writer: String, name: String, origin: Bool, here: Bool, approved: Timestamp? = nil, by: String? = nil,
-    byName: String? = nil, revoked: RevocationInfo? = nil
+    byName: String? = nil, revoked: RevocationInfo? = nil, letInByNobody: Bool? = nil
   ) {
     self.writer = writer
     self.name = name
@@ -110,6 +112,7 @@ public struct DeviceInfo: Codable, Equatable, Sendable {
     self.by = by
     self.byName = byName
     self.revoked = revoked
+    self.letInByNobody = letInByNobody
   }
 }
 

@@ -574,6 +574,37 @@ struct SignInFlowTests {
     }
   }
 
+  @Test("A device that only a revoked one let in is shown so everywhere, and is not said to write again")
+  func letInByNobody() async throws {
+    let home = try await home()
+    let phone = try await member("phone", of: home, by: home.laptop)
+    let tablet = try await member("tablet", of: home, by: home.laptop)
+    // Nobody else knows of the watch when the phone is revoked.
+    #expect(try await phone.ctl("disconnect", home.server.url).status == 0)
+    let watch = try await device()
+    let own = try await signIn(watch, as: "watch", at: Home(laptop: home.laptop, server: phone))
+    try await request(own.id, on: phone)
+    #expect(try await phone.ctl("approve", own.words, "--yes").status == 0)
+    try await expectAuthorised(watch)
+    #expect(try await tablet.ctl("revoke", "phone", "--yes").status == 0)
+    #expect(try await phone.ctl("connect", home.server.url).status == 0)
+    let key = try #require(try status(watch).writer).prefix(8)
+    for node in [home.laptop, tablet, phone, watch] {
+      try await eventually("the watch is not shown so: \(node.log)") {
+        try await node.ctl("devices").text.split(separator: "\n").contains {
+          $0.hasPrefix(key) && $0.contains("may not write")
+        } ? true : nil
+      }
+    }
+    #expect(try status(watch).role == .revoked)
+    let undone = try await home.laptop.ctl("revoke", String(key), "--undo", "--yes")
+    #expect(undone.status == 1 && undone.stderr.contains("let in only by one that was"), "\(undone.stderr)")
+    // Who let it in counts again, and so does it.
+    #expect(try await home.laptop.ctl("revoke", "phone", "--undo", "--yes").status == 0)
+    try await eventually("the watch may not write again") { try status(watch).canPost ? true : nil }
+    #expect(try await !home.laptop.ctl("devices").text.contains("may not write"))
+  }
+
   @Test("A device that signs out has no keys left, and comes back as another one")
   func signOut() async throws {
     let home = try await home()

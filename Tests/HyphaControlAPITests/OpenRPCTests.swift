@@ -52,8 +52,8 @@ import Testing
     guard case .array(let fields) = initialise["params"] else { throw Missing() }
     #expect(
       fields.map { $0["name"] }
-        == ["deviceName", "domain", "hyphalink", "passphrase", "writer"].map { .string($0) })
-    #expect(fields[3]["schema"]?["type"] == .string("string"))
+        == ["deviceName", "domain", "generated", "hyphalink", "passphrase", "writer"].map { .string($0) })
+    #expect(fields[4]["schema"]?["type"] == .string("string"))
   }
 
   /// Nested structs, arrays of structs and enums: all of `node.status`.

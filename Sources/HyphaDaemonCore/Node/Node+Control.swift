@@ -36,7 +36,7 @@ extension Node: ControlService {
     case .needsNewWriter:
       ControlError(
         .invalidParams,
-        "That device's writer was revoked, or signed two versions of its feed: it counts no longer. Have the device “hyphactl "
+        "That device's writer was revoked, let in only by one that was, or signed two versions of its feed: it counts no longer. Have the device “hyphactl "
           + "sign-out” and sign in anew, and let in its new writer.", field: "key")
     case .unknownRequest, .unknownDevice: ControlError(.notFound, error.context, field: "device")
     case .ambiguousRequest, .ambiguousDevice: ControlError(.ambiguous, error.context, field: "device")

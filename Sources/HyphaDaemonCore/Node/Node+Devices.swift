@@ -37,6 +37,9 @@ extension Node {
   public func restoreDevice(_ params: DeviceParams) async throws(ControlError) -> DeviceInfo {
     try await change(params.device) { (hypha, device) throws(HyphaError) in
       if device.revocation != nil { try hypha.restore(device.writer) }
+      guard try !hypha.isRevoked(device.writer) else {
+        throw HyphaError(.needsNewWriter, "only devices let it in that were revoked")
+      }
     }
   }
 
@@ -82,7 +85,7 @@ extension Node {
           revoked: device.revocation.map {
             RevocationInfo(
               at: Timestamp(milliseconds: $0.time), by: $0.by.hex, byName: name($0.by), blocks: $0.blocks)
-          })
+          }, letInByNobody: device.isLetInByNobody ? true : nil)
       }
     } catch {
       throw Self.controlError(error)

@@ -27,6 +27,7 @@ struct Devices: ParsableCommand {
         "revoked \(revoked.at)\(by(revoked.byName, revoked.by)), "
           + "\(Console.count(Int(clamping: revoked.blocks), "block")) of it count")
     }
+    if device.letInByNobody == true { facts.append("may not write: who let it in was revoked") }
     return title(device) + (facts.isEmpty ? "" : "  " + facts.joined(separator: ", "))
   }
 
