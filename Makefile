@@ -35,12 +35,14 @@ setup: ## Install the Debian packages that a build needs, if any are missing.
 build: setup web ## Build hyphad and hyphactl into .build/debug, and the web client.
 	$(SWIFT) build
 
+# One at a time: several nodes may be started at once.
 web: wasm ## Make the web client in .build/web.
-	@node scripts/web.mjs
+	@flock .build/web.lock node scripts/web.mjs
 
 wasm: ## Compile the core for web pages into .build/wasm/hypha.wasm.
 	@scripts/setup wasm
-	@scripts/wasm
+	@mkdir -p .build
+	@flock .build/web.lock scripts/wasm
 
 run: build ## Start a node in the foreground, its state in .run/. A second one: make run NODE=two PORT=8081
 	@scripts/run

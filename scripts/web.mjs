@@ -3,8 +3,8 @@
 // what a module of a worker imports could not be checked by the browser; hashes of everything from the one page; and
 // compressed copies. The same sources always give the same bytes.
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib';
 
@@ -99,8 +99,18 @@ for (const path of Object.keys(files).sort()) {
   };
 }
 writeFileSync(join(fresh, 'integrity.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-rmSync(out, { recursive: true, force: true });
-renameSync(fresh, out);
+// What is the same stays, for a node that reads it just now.
+const isSame = readdirSync(fresh, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).every((entry) => {
+  const path = join(entry.parentPath ?? entry.path, entry.name);
+  const other = join(out, relative(fresh, path));
+  return existsSync(other) && readFileSync(other).equals(readFileSync(path));
+});
+if (isSame) {
+  rmSync(fresh, { recursive: true });
+} else {
+  rmSync(out, { recursive: true, force: true });
+  renameSync(fresh, out);
+}
 
 const sent = Object.entries(files).filter(([path]) => /\.(js|css|wasm)$|^\/$/.test(path))
   .reduce((sum, [, bytes]) => sum + brotliCompressSync(bytes).length, 0);
