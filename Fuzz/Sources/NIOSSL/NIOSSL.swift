@@ -14,6 +14,7 @@ public struct TLSConfiguration {
   public var applicationProtocols: [String] = []
   public var cipherSuites = ""
   public var trustRoots: TrustRoots?
+  public var shutdownTimeout = TimeAmount.seconds(5)
 
   public static func makeClientConfiguration() -> TLSConfiguration { TLSConfiguration() }
 
