@@ -158,8 +158,8 @@ public enum NodeWait: ControlMethod {
   public enum Condition: String, Codable, CaseIterable, Sendable {
     /// `node.status` says `ready`.
     case ready
-    /// Ready, not waiting to be in sync before it may write, at least one node is connected, this node holds all that its peers announced, and at least one of
-    /// them holds all that this node has.
+    /// Ready, not waiting to be in sync before it may write, at least one node is connected, this node holds all that its peers
+    /// announced, and at least one of them holds all that this node has.
     case synced
     /// This node may write, or its request to be let in was denied or has expired.
     case answered

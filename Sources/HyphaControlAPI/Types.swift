@@ -207,9 +207,9 @@ public struct RejectedInfo: Codable, Equatable, Sendable {
   /// Of IPv6, the network of 64 bits that one household has.
   public var address: String
   /// What it was: `malformed`, `tooLarge`, `unasked`, `unverified`, `timedOut` and such of replication, after which the connection ends,
-  /// `badFrame` of WebSocket, `stalled` where what was sent was not taken; `badRequest`, `noRequest` and `badTLS` of HTTP, the first two of sign-ups, too;
-  /// `tooMany` for a connection that was one too many of its address, or in all; `setupCode` for a wrong setup code, `setupCodeRate`
-  /// for one that was not looked at because there were too many.
+  /// `badFrame` of WebSocket, `stalled` where what was sent was not taken; `badRequest`, `noRequest` and `badTLS` of HTTP, the first
+  /// two of sign-ups, too; `tooMany` for a connection that was one too many of its address, or in all; `setupCode` for a wrong setup
+  /// code, `setupCodeRate` for one that was not looked at because there were too many.
   public var kind: String
   public var count: UInt64
   public var last: Timestamp

@@ -13,8 +13,9 @@ extension Node: ControlService {
   static let catchesUpError = ControlError(
     .behind,
     "This node may not write yet: its own feed came from a backup, lost blocks, or may have been begun before, and has to be in "
-      + "sync with every node that it stays connected to first, or it could contradict what it wrote there. “hyphactl wait --synced” waits for "
-      + "that, “hyphactl peers” shows who is missing; “hyphactl disconnect” those that are gone for good.")
+      + "sync with every node that it stays connected to first, or it could contradict what it wrote there. “hyphactl "
+      + "wait --synced” waits for that, “hyphactl peers” shows who is missing; “hyphactl disconnect” those that are gone for good."
+  )
 
   static func controlError(_ error: HyphaError) -> ControlError {
     switch error.code {
@@ -36,8 +37,9 @@ extension Node: ControlService {
     case .needsNewWriter:
       ControlError(
         .invalidParams,
-        "That device's writer was revoked, let in only by one that was, or signed two versions of its feed: it counts no longer. Have the device “hyphactl "
-          + "sign-out” and sign in anew, and let in its new writer.", field: "key")
+        "That device's writer was revoked, let in only by one that was, or signed two versions of its feed: it counts no "
+          + "longer. Have the device “hyphactl sign-out” and sign in anew, and let in its new writer.",
+        field: "key")
     case .unknownRequest, .unknownDevice: ControlError(.notFound, error.context, field: "device")
     case .ambiguousRequest, .ambiguousDevice: ControlError(.ambiguous, error.context, field: "device")
     case .requestExpired: ControlError(.requestExpired, error.context, field: "device")
