@@ -415,7 +415,7 @@ struct SignInFlowTests {
         + #"{"jsonrpc":"2.0","id":2,"method":"posts.create","params":{"text":"too early"}}"#)
     let answers = try [caller.line(), caller.line()].compactMap { $0 }
     #expect(
-      answers.contains { $0.contains("1016") } && answers.contains { $0.contains("connecting") }, "\(answers)"
+      answers.contains { $0.contains("1016") } && answers.contains { $0.contains("result") }, "\(answers)"
     )
     let early = try await again.ctl("post", "too early")
     #expect(early.status == 1 && early.stderr.contains("in sync with every node"), "\(early.stderr)")
