@@ -192,7 +192,9 @@ import Testing
   // MARK: - A long feed
 
   /// Makes a device's own feed as long as it is to be, with its last entry, which is put again and again and changes nothing.
-  private func lengthen(_ node: TestNode, to length: UInt64) throws {
+  private func lengthen(_ node: TestNode, to length: UInt64) async throws {
+    _ = try node.client().call(DatabasePut.self, .init(key: "before", text: "there"))
+    try await node.stop()
     let files = try FeedFiles { (name) throws(StorageError) in
       try FileStorage("\(node.statePath)/hypha/source/\(name)")
     }
@@ -210,6 +212,7 @@ import Testing
         })
     }
     try feed.flush(durable: true)
+    try await node.start()
   }
 
   @Test("With 100,000 blocks, it answers within a second after it was killed, and has what it acknowledged")
@@ -217,10 +220,7 @@ import Testing
     let seed = Self.seed
     var random = EdgeRandom(seed: UInt64(seed))
     let node = try await HyphactlTests.origin()
-    _ = try node.client().call(DatabasePut.self, .init(key: "before", text: "there"))
-    try await node.stop()
-    try lengthen(node, to: 100_000)
-    try await node.start()
+    try await lengthen(node, to: 100_000)
     var slowest = 0.0
     for round in 0..<max(1, Self.rounds / 4) {
       let caller = Caller(node)
@@ -247,12 +247,9 @@ import Testing
     let seed = Self.seed
     var random = EdgeRandom(seed: UInt64(seed))
     let laptop = try await HyphactlTests.origin()
-    _ = try laptop.client().call(DatabasePut.self, .init(key: "before", text: "there"))
     let server = try await HyphactlTests.fresh()
     try await claim(server, by: laptop)
-    try await laptop.stop()
-    try lengthen(laptop, to: 100_000)
-    try await laptop.start()
+    try await lengthen(laptop, to: 100_000)
     func held() throws -> UInt64 {
       try server.client().call(NodeStatus.self, .init()).feeds.first?.heldBlocks ?? 0
     }

@@ -33,9 +33,7 @@ import Testing
     return session.takeOutput()
   }
 
-  @Test(
-    "Who sends or takes nothing in time is cut off and told of, and who is only slow is not",
-    .disabled(if: Sanitizer.isOn, "it is about seconds"))
+  @Test("Who sends or takes nothing in time is cut off and told of, and who is only slow is not")
   func slow() async throws {
     let (ports, folder) = (try freePorts(2), try WebFolder.large())
     let place = try await Place(
