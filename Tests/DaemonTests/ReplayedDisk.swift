@@ -6,7 +6,8 @@ import TestSupport
 /// synced, names once their folder was. Of the rest, any part may be there: of a file any sectors, of a folder's names the first ones.
 final class ReplayedDisk {
   private enum Entry {
-    /// A file by its name on `contents`; files keep it when they are renamed.
+    /// A file by its name on `contents`: a number and the name it was made with, since those of bitfields fail in fewer ways there.
+    /// Files keep it when they are renamed.
     case file(String)
     case folder(Folder)
   }
@@ -58,7 +59,7 @@ final class ReplayedDisk {
     switch call.kind {
     case .created:
       made += 1
-      try folder(call.folder).change([(call.name, .file("\(made)"))])
+      try folder(call.folder).change([(call.name, .file("\(made) \(call.name)"))])
     case .madeFolder: try folder(call.folder).change([(call.name, .folder(Folder()))])
     case .written(let place):
       try Array(call.bytes).withUnsafeBytes { try file(call.path).write($0, at: UInt64(place)) }
