@@ -163,6 +163,58 @@ struct FeedModelTests {
     #expect(try again.block(at: index) == Array("next".utf8))
   }
 
+  /// Files of a clone of the writer's feed when it had three blocks.
+  private func clone(of world: inout World) throws -> FeedFiles<MemoryStorage> {
+    for number in UInt8(0)..<3 { try world.append([[number]]) }
+    try world.writer.flush(durable: true)
+    let files = try world.writerFiles.copied()
+    try files.secretKey.truncate(to: 0)
+    return files
+  }
+
+  @Test(
+    "What a power cut left behind the last signature is not between those of blocks that come",
+    arguments: [30, 64, 200])
+  func junkBehind(count: Int) throws {
+    var world = try World(seed: 7)
+    let files = try clone(of: &world)
+    try world.random.bytes(count).withUnsafeBytes {
+      try files.signatures.write($0, at: files.signatures.size)
+    }
+    let feed = try Feed(files: files, key: world.writer.key)
+    #expect(feed.length == 3)
+    try world.append([[3], [4], [5], [6], [7]])
+    let proof = try world.writer.proof(
+      of: 7, digest: feed.digest(of: 7), hashOnly: false, remoteTree: SparseBitfield())
+    try feed.put([7], at: 7, proof: proof)
+    let check = FeedCheck(feed)
+    try check.run { false }
+    #expect(check.damage.isNone && feed.length == 8)
+  }
+
+  @Test(
+    "What a power cut left in a signature's place is removed where a later one is found, and what is one stays"
+  )
+  func junkBetween() throws {
+    var world = try World(seed: 8)
+    let files = try clone(of: &world)
+    for number in UInt8(3)..<6 { try world.append([[number]]) }
+    try world.writer.flush(durable: true)
+    // The bytes of the later blocks are not there, so that these are not taken in one by one.
+    try world.writerFiles.tree.bytes.withUnsafeBytes { try files.tree.write($0, at: 0) }
+    try world.writerFiles.signatures.bytes.withUnsafeBytes { try files.signatures.write($0, at: 0) }
+    try world.random.bytes(64).withUnsafeBytes {
+      try files.signatures.write($0, at: UInt64(SleepHeader.size) + 64 * 3)
+    }
+    let feed = try Feed(files: files, key: world.writer.key)
+    #expect(feed.length == 6 && feed.heldBlocks == 3)
+    let check = FeedCheck(feed)
+    try check.run { false }
+    #expect(check.damage.isNone)
+    #expect(try feed.signature(at: 3) == nil)
+    #expect(try feed.signature(at: 4) == world.writer.signature(at: 4))
+  }
+
   /// Blocks at the edges of pages, of halves and of all, where what a clone knows of a feed changes.
   private func edge(of length: Int, _ random: inout SeededRandom) -> UInt64 {
     let edges = [

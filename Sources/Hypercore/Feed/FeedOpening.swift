@@ -70,7 +70,6 @@ extension Feed {
 
   /// Finds the length from what verifies.
   func recover() throws(FeedError) {
-    try cutPartialSignature()
     try loadBitfield()
     let claimed = bits.length
     try adoptNewest(upTo: claimed)
@@ -94,18 +93,11 @@ extension Feed {
       if length == 0 { throw damaged("none of the newest signatures verifies") }
       recovery.cutBlocks = claimed - length
     }
-    if isWritable { try cutTail() }
+    try cutTail()
     if recovery != Recovery() {
       markChanged()
       try flush(durable: true)
     }
-  }
-
-  /// The rest of one would stay in its place where the next blocks are signed together, behind it.
-  private func cutPartialSignature() throws(FeedError) {
-    let size = try files.signatures.byteCount()
-    let rest = (size - UInt64(SleepHeader.size)) % 64
-    if rest > 0 { try files.signatures.cut(to: size - rest) }
   }
 
   private func loadBitfield() throws(FeedError) {
@@ -140,19 +132,32 @@ extension Feed {
   /// The newest roots within these lengths that are there and signed. Blocks that came together have one signature, which can be far
   /// behind the first of them.
   func newestSigned(above lowest: UInt64, upTo highest: UInt64) throws(FeedError) -> MerkleRoots? {
+    var found: MerkleRoots?
+    try visitSignedLengths(above: lowest, upTo: highest) { (length) throws(FeedError) in
+      found = try signedRoots(length: length)
+      return found == nil
+    }
+    return found
+  }
+
+  /// The lengths within these at which there is something where a signature would be, newest first, as many as are looked at.
+  ///
+  /// - Parameter goesOn: called with each, until it says no.
+  private func visitSignedLengths(
+    above lowest: UInt64, upTo highest: UInt64, _ goesOn: (UInt64) throws(FeedError) -> Bool
+  ) throws(FeedError) {
     var end = min(highest, try signedPlaces())
     let last = max(lowest, end - min(end, Limits.signatureScan))
     var tried = 0
     while end > last {
       let first = max(last, end - min(end, Limits.signaturesAtOnce))
       for length in try signedLengths(from: first, to: end).reversed() {
-        if let roots = try signedRoots(length: length) { return roots }
+        guard try goesOn(length) else { return }
         tried += 1
-        if tried >= Limits.signatureSearch { return nil }
+        if tried >= Limits.signatureSearch { return }
       }
       end = first
     }
-    return nil
   }
 
   /// Marks the tree nodes that lead from the roots to what is held. A page of the bitfield is written in pieces, so that a power
@@ -263,8 +268,21 @@ extension Feed {
       bits.setNode(root.treeIndex)
     }
     try store(signature, at: roots.length - 1)
+    try mendSignatures(above: length, below: roots.length)
     recovery.foundBlocks += 1
     adopt(roots)
+  }
+
+  /// Writes anew what is passed over as the feed is taken to be longer, and empties the places of which a power cut left something else.
+  private func mendSignatures(above lowest: UInt64, below end: UInt64) throws(FeedError) {
+    try visitSignedLengths(above: lowest, upTo: end - 1) { (length) throws(FeedError) in
+      if let signature = try signature(at: length - 1), try signedRoots(length: length) != nil {
+        try store(signature, at: length - 1)
+      } else {
+        try removeSignature(at: length - 1)
+      }
+      return true
+    }
   }
 
   /// Marks blocks as held that are on disk and lead to a trusted node. An empty block leaves no trace in the data file, so a
@@ -395,14 +413,18 @@ extension Feed {
     return lengths
   }
 
-  /// Cuts off what a writer had begun and never acknowledged.
+  /// Cuts off what was begun and never acknowledged: of a writer the blocks, too, and of any feed what is where signatures would be. It
+  /// would stay between those of blocks that come, where the next ones are signed together, behind it.
   private func cutTail() throws(FeedError) {
+    let end = UInt64(SleepHeader.size) + 64 * length
     let places = try signedPlaces()
-    if places > length {
-      recovery.cutBlocks += places - length
-      try files.signatures.cut(to: UInt64(SleepHeader.size) + 64 * length)
+    if try files.signatures.byteCount() > end {
+      if isWritable, places > length { recovery.cutBlocks += places - length }
+      try files.signatures.cut(to: end)
+      // Else a power cut could undo it and leave what is written behind it.
+      try files.signatures.settle()
     }
-    if try files.data.byteCount() > byteLength { try files.data.cut(to: byteLength) }
+    if isWritable, try files.data.byteCount() > byteLength { try files.data.cut(to: byteLength) }
   }
 }
 
