@@ -19,6 +19,9 @@ enum Sanitizer {
 
   /// A bound on time: with a sanitizer all is several times slower.
   static func seconds(_ bound: Double) -> Double { isOn ? 10 * bound : bound }
+
+  /// A bound on how much more memory there is: a sanitizer keeps up to 256 MiB of what was freed.
+  static func kilobytes(_ bound: Int) -> Int { isOn ? bound + 256 << 10 : bound }
 }
 
 /// The programs of this package, as they were built.

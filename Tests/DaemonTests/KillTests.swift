@@ -225,7 +225,7 @@ import Testing
     for round in 0..<max(1, Self.rounds / 4) {
       let caller = Caller(node)
       async let putting = caller.put(round)
-      try await Task.sleep(for: .milliseconds(Int(random.next() % 400)))
+      try await Task.sleep(for: .seconds(Sanitizer.seconds(Double(random.next() % 400) / 1000)))
       node.daemon?.send(SIGKILL)
       let count = await putting
       try await node.kill()

@@ -232,7 +232,7 @@ import Testing
     let lister = try upgrade("/hypha", String(repeating: "a,", count: 8000))
     #expect(try await lister.readHeader().hasPrefix("HTTP/1.1 426"))
     let listed = try ProcessUse(pid)
-    #expect(listed.kilobytes < before.kilobytes + 4 << 10, "\(before), \(listed)")
+    #expect(listed.kilobytes < before.kilobytes + Sanitizer.kilobytes(4 << 10), "\(before), \(listed)")
     var waiting: [RawClient] = []
     for _ in 0..<12 {
       let client = try RawClient(port: node.port)
@@ -253,7 +253,7 @@ import Testing
     }
     let after = try ProcessUse(pid)
     print("requests that wait: \((after.peakKilobytes - listed.kilobytes) / waiting.count) KiB each")
-    #expect(after.peakKilobytes < listed.kilobytes + 16 << 10)
+    #expect(after.peakKilobytes < listed.kilobytes + Sanitizer.kilobytes(16 << 10))
     #expect(node.daemon?.poll() == nil)
     try await node.stop()
   }
