@@ -27,7 +27,9 @@ import Testing
     let refused = try await RawClient(port: port).upgrade("/hypha", headers: "X-Forwarded-For: 192.0.2.2\r\n")
     #expect(refused.hasPrefix("HTTP/1.1 429"), "\(refused)")
     try await eventually("it is not told of") {
-      try place.rejections()["192.0.2.2"]?["tooMany"] == 1 ? true : nil
+      let told = try place.rejections()["192.0.2.2"]
+      // With a sanitizer some can be so slow that they time out.
+      return told == ["tooMany": 1] || (Sanitizer.isOn && told?["tooMany"] == 1) ? true : nil
     }
     crowd = []
     // The good one, and the origin.

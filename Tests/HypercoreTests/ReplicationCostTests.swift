@@ -52,7 +52,9 @@ import Testing
     #expect(events.isEmpty, "\(events)")
   }
 
-  @Test("who speaks of the same millions of blocks again and again is sent away", .timeLimit(.minutes(20)))
+  @Test(
+    "who speaks of the same millions of blocks again and again is sent away",
+    .timeLimit(.minutes(Endless.minutes)))
   func repeated() throws {
     for flood in [have(0, 1 << 23), ones(0, 1 << 23)] {
       var victim = try Victim(clone(), downloads: false)
@@ -73,7 +75,7 @@ import Testing
     }
   }
 
-  @Test("what is taken back costs nothing where nothing is", .timeLimit(.minutes(20)))
+  @Test("what is taken back costs nothing where nothing is", .timeLimit(.minutes(Endless.minutes)))
   func takenBack() throws {
     var victim = try Victim(clone(), downloads: false)
     let peer = try victim.connect()
@@ -113,7 +115,7 @@ import Testing
       shared.hasAll(of: peer) && peer.allFetchedBelow == source.length && copy.heldBlocks == all.upperBound)
   }
 
-  @Test("taking back what waits in a long queue is paid for", .timeLimit(.minutes(20)))
+  @Test("taking back what waits in a long queue is paid for", .timeLimit(.minutes(Endless.minutes)))
   func cancels() throws {
     try source.append(contentsOf: [[UInt8](repeating: 1, count: 2 << 20)])
     try source.flush(durable: true)
@@ -211,7 +213,9 @@ import Testing
     }
   }
 
-  @Test("who makes this side ask and reads none of it does not fill memory", .timeLimit(.minutes(20)))
+  @Test(
+    "who makes this side ask and reads none of it does not fill memory", .timeLimit(.minutes(Endless.minutes))
+  )
   func askedInVain() throws {
     var victim = try Victim(clone(), downloads: true)
     let peer = try victim.connect()

@@ -316,7 +316,7 @@ struct ReplicationHostileTests {
     #expect(victim.node.tick(now: victim.now).isEmpty)
   }
 
-  @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(20)))
+  @Test("blocks at the far end of what can be said cost no time", .timeLimit(.minutes(Endless.minutes)))
   func farAway() throws {
     var victim = try Victim(clone(), downloads: true, fetchWindow: Limits.feedBlocks)
     let peer = try victim.connect()

@@ -68,7 +68,7 @@ struct HostileTrieTests {
     #expect(try database.get("x/z").map(\.value) == [[2]])
   }
 
-  @Test("ever more ways to the same entries", .timeLimit(.minutes(20)))
+  @Test("ever more ways to the same entries", .timeLimit(.minutes(Endless.minutes)))
   func manyWays() throws {
     let database = try tangle(200, each: 8)
     // Each way is gone once: as many as there are entries and positions, not as there are ways.
@@ -78,7 +78,7 @@ struct HostileTrieTests {
     expectRefused { _ = try database.list() }
   }
 
-  @Test("a list that never ends", .timeLimit(.minutes(20)))
+  @Test("a list that never ends", .timeLimit(.minutes(Endless.minutes)))
   func longList() throws {
     let database = try tangle(60, each: 1)
     expectRefused { _ = try database.list() }
