@@ -407,12 +407,17 @@ struct SignInFlowTests {
       "init", "--domain", "example.org", "--passphrase-file", "-", input: HyphactlTests.passphrase)
     let hyphalink = try status(home.server).hyphalink
     #expect(made.text == hyphalink && made.stderr.contains("example.org"), "\(made.stderr)")
-    // At once, and while its nodes are not there: that would be signed in the place of what was before.
+    // As soon as it is to have a node, and while that is not there: it would be signed in the place of what was before.
     try await home.server.stop()
     let caller = try RawCaller(path: again.socket)
     try caller.send(
-      #"{"jsonrpc":"2.0","id":1,"method":"connections.add","params":{"url":"\#(home.server.url)"}}"# + "\n"
-        + #"{"jsonrpc":"2.0","id":2,"method":"posts.create","params":{"text":"too early"}}"#)
+      #"{"jsonrpc":"2.0","id":1,"method":"connections.add","params":{"url":"\#(home.server.url)"}}"#)
+    let kept = "\(again.statePath)/connections"
+    try await eventually("no connection is kept") {
+      FileManager.default.fileExists(atPath: kept) ? true : nil
+    }
+    try caller.send(
+      #"{"jsonrpc":"2.0","id":2,"method":"posts.create","params":{"text":"too early"}}"#)
     let answers = try [caller.line(), caller.line()].compactMap { $0 }
     #expect(
       answers.contains { $0.contains("1016") } && answers.contains { $0.contains("result") }, "\(answers)"
