@@ -4,6 +4,8 @@ import Hypercore
 import HyphaControlAPI
 import Testing
 
+@testable import HyphaDaemonCore
+
 /// Backups and restored nodes, with the programs as they are built.
 @Suite("Backup and restore", .fewAtOnce, .timeLimit(.minutes(15)))
 struct BackupTests {
@@ -486,6 +488,55 @@ struct BackupTests {
       try await eventually { try await node.ctl("status", "--json").status == 1 ? true : nil }
     }
     expectDone(try await node.startCtl(["restore", file("backup")] + options).end())
+    #expect(try texts(node).count == 30)
+  }
+
+  @Test("A backup whose checksum is right and that claims what cannot be is told, and nothing of it stays")
+  func impossible() async throws {
+    let origin = try await origin()
+    for number in 0..<30 { try post("post \(number)", on: origin) }
+    expectDone(try await origin.ctl("backup", file("backup")))
+    var files: [(name: String, offset: UInt64, bytes: [UInt8])] = []
+    let reader = BackupReader(passphrase: nil)
+    try reader.take(folder.read("backup")) { piece throws(BackupReader.Failure) in
+      switch piece {
+      case .begin(let name, let offset, _): files.append((name, offset, []))
+      case .bytes(let bytes): files[files.count - 1].bytes += bytes
+      }
+    }
+    try reader.finish()
+    try #require(files[0].name == BackupFormat.manifest)
+    let manifest = try JSONDecoder().decode(BackupManifest.self, from: Data(files[0].bytes))
+    /// The same with another manifest.
+    func backup(_ change: (inout [BackupManifest.Feed]) -> Void) async throws -> [UInt8] {
+      var changed = manifest
+      change(&changed.feeds)
+      let first = BackupWriter.Item.bytes(BackupFormat.manifest, [UInt8](try JSONEncoder().encode(changed)))
+      let writer = BackupWriter(
+        [first] + files.dropFirst().map { .bytes($0.name, offset: $0.offset, $0.bytes) })
+      var bytes: [UInt8] = []
+      var isDone = false
+      while !isDone {
+        let next = try await writer.next()
+        bytes += next.bytes
+        isDone = next.isLast
+      }
+      return bytes
+    }
+    let node = try await fresh()
+    let changes: [(inout [BackupManifest.Feed]) -> Void] = [
+      { $0[0].heldBlocks = .max }, { $0[0].length = .max }, { $0[0].byteLength = .max },
+      { ($0[0].length, $0[0].byteLength, $0[0].heldBlocks) = (.max, .max, .max) },
+      { $0[0].heldBlocks += 1 }, { $0[0].heldBlocks = 0 }, { $0[0].length = 1 << 62 },
+      { $0 += $0 }, { $0 = [] }, { $0[0].key = "none" }, { $0[0].place = .local },
+    ]
+    for (number, change) in changes.enumerated() {
+      let ended = try await node.startCtl(["restore", "-"], input: try await backup(change)).end()
+      #expect(ended.status == 1 && ended.stderr.contains("backup"), "\(number): \(ended)")
+      try await expectUntouched(node)
+      try await eventually { try await node.ctl("status", "--json").status == 1 ? true : nil }
+    }
+    expectDone(try await node.startCtl(["restore", "-"], input: try await backup { _ in }).end())
     #expect(try texts(node).count == 30)
   }
 

@@ -67,6 +67,25 @@ import Testing
     try await node.stop()
   }
 
+  @Test(
+    "Who holds every place for asking for metrics gives way to those that ask, and is not waited for long")
+  func isBounded() async throws {
+    let port = try freePorts(1)[0]
+    let node = try TestNode(settings: "[metrics]\naddress = \"127.0.0.1:\(port)\"")
+    try await node.start()
+    let silent = try (0..<3 * EdgeLimits.metricsConnections).map { _ in try RawClient(port: port) }
+    silent[silent.count - 1].send("GET /metrics HTTP/1.1\r\nHost: x\r\n")
+    let begun = ContinuousClock.now
+    #expect(try await metrics(port)["hypha_ready"] == 0)
+    for client in silent.prefix(silent.count - EdgeLimits.metricsConnections) {
+      #expect(try await client.readToEnd().isEmpty)
+    }
+    #expect(begun.duration(to: .now) < .seconds(EdgeLimits.requestSeconds), "they did not give way")
+    #expect(try await metrics(port)["hypha_connections_refused_total"].map { $0 > 0 } == true)
+    for client in silent { #expect(try await client.readToEnd().isEmpty) }
+    try await node.stop()
+  }
+
   @Test func valuesCannotBreakTheText() {
     #expect(MetricsText.label("a", "b\"\\\nc") == #"a="b\"\\\nc""#)
   }
