@@ -39,6 +39,7 @@ let package = Package(
         "Hypercore", "Hyperdb", "Hypha", "HyphaControlAPI", "CSystemd", "CWipe",
         .product(name: "CoreMetrics", package: "swift-metrics"),
         .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOConcurrencyHelpers", package: "swift-nio"),
         .product(name: "NIOCore", package: "swift-nio"),
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -1,6 +1,6 @@
 public import Hypercore
+import NIOConcurrencyHelpers
 public import NIOCore
-import Synchronization
 
 /// What a connection is for; on the web, its path.
 public enum ReplicationTarget: Hashable, Sendable {
@@ -93,7 +93,8 @@ public final class ReplicationTransport: Sendable {
   private let channel: any Channel
   /// Where it is counted, if it came from outside.
   private let limiter: ConnectionLimiter?
-  private let state = Mutex(State())
+  /// NIO's lock, which ThreadSanitizer sees, unlike a `Mutex`: that the two loops take turns with buffers depends on it.
+  private let state = NIOLockedValueBox(State())
 
   private struct State {
     var loop: (any EventLoop)?
@@ -143,7 +144,7 @@ public final class ReplicationTransport: Sendable {
   ///   - loop: runs `handler`, also what arrived before this call.
   ///   - handler: must be done with the bytes of an event when it returns; meanwhile no other event comes.
   public func start(on loop: any EventLoop, _ handler: @escaping @Sendable (Event) -> Void) {
-    state.withLock { state in
+    state.withLockedValue { state in
       precondition(state.handler == nil, "a transport is started once")
       state.loop = loop
       state.handler = handler
@@ -159,7 +160,7 @@ public final class ReplicationTransport: Sendable {
   public func send(_ bytes: ByteBuffer) {
     let size = bytes.readableBytes
     guard size > 0 else { return }
-    let overflow = state.withLock { state -> Bool in
+    let overflow = state.withLockedValue { state -> Bool in
       guard !state.closing, state.closed == nil else { return false }
       guard state.outboundBytes <= ReplicationLimits.outboundBytes - size else { return true }
       state.outboundBytes += size
@@ -184,14 +185,14 @@ public final class ReplicationTransport: Sendable {
   }
 
   /// Bytes given to ``send(_:)-(ByteBuffer)`` that the system has not taken.
-  public var bufferedBytes: Int { state.withLock { $0.outboundBytes } }
+  public var bufferedBytes: Int { state.withLockedValue { $0.outboundBytes } }
 
   /// There is room to send: false from ``ReplicationLimits/highWaterBytes`` on, until half of it has left, and for good
   /// after ``close(_:)`` and after the end, so that nothing is read from disk only to be thrown away.
-  public var isWritable: Bool { state.withLock { !$0.full && !$0.closing && $0.closed == nil } }
+  public var isWritable: Bool { state.withLockedValue { !$0.full && !$0.closing && $0.closed == nil } }
 
   /// Bytes of the stream that came in, and that the system took, so far.
-  public var counts: (received: UInt64, sent: UInt64) { state.withLock { ($0.received, $0.sent) } }
+  public var counts: (received: UInt64, sent: UInt64) { state.withLockedValue { ($0.received, $0.sent) } }
 
   /// The other end has proved to be a node: its connection does not give way to new ones any more.
   public func keep() {
@@ -200,7 +201,7 @@ public final class ReplicationTransport: Sendable {
 
   /// Ends the connection once what was sent before has left; the handler then gets `.closed`. More calls do nothing.
   public func close(_ reason: CloseReason) {
-    let first = state.withLock { state -> Bool in
+    let first = state.withLockedValue { state -> Bool in
       guard !state.closing, state.closed == nil else { return false }
       state.closing = true
       return true
@@ -220,14 +221,14 @@ public final class ReplicationTransport: Sendable {
   /// Returns once the connection is closed, with the reason.
   func untilClosed() async -> CloseReason {
     try? await channel.closeFuture.get()
-    return state.withLock { $0.closed } ?? CloseReason(.lost, "The connection ended.")
+    return state.withLockedValue { $0.closed } ?? CloseReason(.lost, "The connection ended.")
   }
 
   // MARK: For the channel's handler, on the channel's loop
 
   func deliver(_ bytes: ByteBuffer) {
     guard bytes.readableBytes > 0 else { return }
-    state.withLock { state in
+    state.withLockedValue { state in
       guard state.closed == nil else { return }
       if bytes.readableBytes >= max(ReplicationLimits.pieceBytes, bytes.storageCapacity / 2) {
         state.inbound.append(bytes)
@@ -243,7 +244,7 @@ public final class ReplicationTransport: Sendable {
 
   /// - Returns: whether to read from the socket now; else the channel is asked to read once there is room.
   func mayRead() -> Bool {
-    state.withLock { state in
+    state.withLockedValue { state in
       state.readHeld = state.inboundBytes >= ReplicationLimits.inboundBytes
       return !state.readHeld
     }
@@ -251,7 +252,7 @@ public final class ReplicationTransport: Sendable {
 
   /// The connection is at its end; the first reason stands.
   func ended(_ reason: CloseReason) {
-    state.withLock { state in
+    state.withLockedValue { state in
       guard state.closed == nil else { return }
       state.closed = reason
       state.outbound = []
@@ -284,7 +285,7 @@ public final class ReplicationTransport: Sendable {
 
   /// On the node's loop.
   private func giveEvents() {
-    let (handler, inbound, writable, closed) = state.withLock { state in
+    let (handler, inbound, writable, closed) = state.withLockedValue { state in
       let events = (state.handler, state.inbound, state.becameWritable, state.closed)
       state.inbound = []
       state.becameWritable = false
@@ -296,7 +297,7 @@ public final class ReplicationTransport: Sendable {
     if writable && closed == nil { handler(.writable) }
     if let closed { handler(.closed(closed)) }
     let taken = inbound.reduce(0) { $0 + $1.readableBytes }
-    let read = state.withLock { state in
+    let read = state.withLockedValue { state in
       state.inboundBytes -= taken
       state.deliveryScheduled = false
       scheduleDelivery(&state)
@@ -317,7 +318,7 @@ public final class ReplicationTransport: Sendable {
 
   /// On the channel's loop.
   private func flush() {
-    let outbound = state.withLock { state in
+    let outbound = state.withLockedValue { state in
       let outbound = state.outbound
       state.outbound = []
       state.flushScheduled = false
@@ -328,7 +329,7 @@ public final class ReplicationTransport: Sendable {
     let size = outbound.reduce(0) { $0 + $1.readableBytes }
     let promise = channel.eventLoop.makePromise(of: Void.self)
     promise.futureResult.whenSuccess {
-      self.state.withLock { state in
+      self.state.withLockedValue { state in
         guard state.closed == nil else { return }
         state.sent += UInt64(size)
         state.outboundBytes -= size
@@ -341,7 +342,7 @@ public final class ReplicationTransport: Sendable {
       }
     }
     channel.writeAndFlush(ReplicationOutbound.bytes(outbound), promise: promise)
-    let watches = state.withLock { state in
+    let watches = state.withLockedValue { state in
       guard !state.isWatched, state.outboundBytes > 0, state.closed == nil else { return false }
       state.isWatched = true
       return true
@@ -353,7 +354,7 @@ public final class ReplicationTransport: Sendable {
   private func watchOutput() {
     channel.eventLoop.scheduleTask(in: .seconds(ReplicationLimits.stallSeconds)) {
       let buffered = (try? self.channel.syncOptions?.getOption(.bufferedWritableBytes)) ?? 0
-      let (goesOn, isStalled) = self.state.withLock { state in
+      let (goesOn, isStalled) = self.state.withLockedValue { state in
         let left = Int64(state.given) - Int64(buffered)
         let isStalled = state.leftBefore.map { left <= $0 } ?? false
         state.leftBefore = left
