@@ -251,9 +251,18 @@ final class RawClient {
       bytes.append(flag | 127)
       bytes += (0..<8).map { UInt8(truncatingIfNeeded: size >> (56 - 8 * $0)) }
     }
+    guard masked else { return bytes + payload }
     let mask: [UInt8] = [0x12, 0x34, 0x56, 0x78]
-    if masked { bytes += mask }
-    return bytes + (masked ? payload.enumerated().map { $1 ^ mask[$0 & 3] } : payload)
+    bytes += mask
+    let start = bytes.count
+    bytes += payload
+    // In place: with ThreadSanitizer, a closure for each byte of large frames took minutes.
+    bytes.withUnsafeMutableBytes { bytes in
+      mask.withUnsafeBytes { mask in
+        for place in payload.indices { bytes[start + place] ^= mask[place & 3] }
+      }
+    }
+    return bytes
   }
 
   /// Reads a server's frame: first byte and payload.

@@ -70,7 +70,10 @@ final class HostilePeer {
       let (first, payload) = try await client.readFrame()
       // The answer to a ping.
       if first == 0x8A { continue }
-      guard first == 0x82 else { throw HarnessError("the node ended the connection") }
+      guard first == 0x82 else {
+        throw HarnessError(
+          "the node ended the connection: \(String(decoding: payload.dropFirst(2), as: UTF8.self))")
+      }
       try session.receive(payload) { event in
         if case .message(let message, _) = event { messages.append(message) }
       }
