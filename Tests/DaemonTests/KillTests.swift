@@ -256,7 +256,9 @@ import Testing
     var (slowest, midway) = (0.0, 0)
     for _ in 0..<max(4, Self.rounds / 4) {
       let before = try held()
-      try await eventually("\(server.log)") { try held() > before || held() == 100_000 ? true : nil }
+      try await eventually(within: Sanitizer.seconds(90), "\(server.log)") {
+        try held() > before || held() == 100_000 ? true : nil
+      }
       try await Task.sleep(for: .milliseconds(Int(random.next() % 400)))
       if try held() < 100_000 { midway += 1 }
       try await server.kill()
@@ -267,7 +269,9 @@ import Testing
     }
     #expect(midway > 0, "seed \(seed): it had all of them before it was killed")
     #expect(slowest < Self.startSeconds, "seed \(seed)")
-    try await eventually("\(server.log)") { try held() == 100_000 ? true : nil }
+    try await eventually(within: Sanitizer.seconds(90), "\(server.log)") {
+      try held() == 100_000 ? true : nil
+    }
     try await expectIntact(server)
     print("seed \(seed): killed \(midway) times as it fetched, slowest start \(slowest) s of processor time")
   }

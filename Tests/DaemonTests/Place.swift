@@ -46,8 +46,9 @@ struct Place {
     }
     let taken = start.duration(to: .now)
     #expect(taken < .seconds(bound), "a post during \(what) took \(taken)")
-    #expect(
-      try origin.client().call(ConnectionsList.self, Nothing()).connections.first?.state == .connected)
+    // With a sanitizer it may be too slow to be taken for present.
+    let connections = try origin.client().call(ConnectionsList.self, Nothing()).connections
+    #expect(Sanitizer.isOn || connections.first?.state == .connected)
   }
 
   /// What was not taken, by kind.
