@@ -43,9 +43,10 @@ struct JournalLog: LogHandler {
       "SYSLOG_IDENTIFIER=\(label)",
     ]
     for (key, value) in values { if let name = Self.name(key) { fields.append("\(name)=\(value)") } }
-    if !Self.send(fields) {
-      StandardErrorLog.write(
-        "<\(StandardErrorLog.priority(event.level))>\(label): \(text)", to: STDERR_FILENO)
+    // A process that logs what is critical ends. The journal looks up whose fields it got when it takes them, and would not know the
+    // unit of one that is gone; of standard error it knows that.
+    if event.level == .critical || !Self.send(fields) {
+      StandardErrorLog.write("<\(StandardErrorLog.priority(event.level))>\(text)", to: STDERR_FILENO)
     }
   }
 
