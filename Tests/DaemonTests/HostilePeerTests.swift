@@ -172,14 +172,14 @@ import Testing
     },
     Attack("fragments without end", .livesOn()) { peer in
       peer.client.frame(0x02, [])
-      let empty = [UInt8](repeatElement([0x00, 0x80, 1, 2, 3, 4], count: 5000).joined())
+      let empty = [UInt8](repeatElement([0x00, 0x80, 1, 2, 3, 4], count: 500).joined())
       let keepAlive = RawClient.frame(0x00, [0])
-      for _ in 0..<50 where !peer.client.isEnded { peer.client.send(empty + keepAlive) }
+      for _ in 0..<500 where !peer.client.isEnded { peer.client.send(empty + keepAlive) }
       peer.client.frame(0x80, [])
     },
     Attack("pings without end", .livesOn()) { peer in
-      let pings = [UInt8](repeatElement([0x89, 0x80, 1, 2, 3, 4], count: 5000).joined())
-      for _ in 0..<50 where !peer.client.isEnded {
+      let pings = [UInt8](repeatElement([0x89, 0x80, 1, 2, 3, 4], count: 500).joined())
+      for _ in 0..<500 where !peer.client.isEnded {
         peer.client.send(pings)
         peer.keepAlive()
       }
