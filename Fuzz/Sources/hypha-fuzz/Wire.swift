@@ -104,7 +104,10 @@ private func fuzzBitfield(_ bytes: [UInt8]) {
     expect(trimmed(again) == trimmed(bits), "a bitfield is read as it was written")
   }
   let encoded = RunLengthBitfield.encode(bytes)
-  expect(encoded.count <= bytes.count + 10, "a bitfield grows by little: \(bytes.count) to \(encoded.count)")
+  // A run that ends a literal of 63 bytes is worth a piece of its own, and costs a byte more than it did.
+  expect(
+    encoded.count <= bytes.count + bytes.count / 64 + 10,
+    "a bitfield grows by little: \(bytes.count) to \(encoded.count)")
   expect(
     trimmed(try? RunLengthBitfield.decode(encoded, limit: bytes.count)) == trimmed(bytes),
     "bits come back as they were")
