@@ -247,6 +247,59 @@ struct PowerCutTests {
     Self.finish("a clone", seed, tried)
   }
 
+  // MARK: - A file's first bytes
+
+  @Test(
+    "A new feed with a part of a file's first bytes is made anew; one that has blocks is left as it is",
+    arguments: ["key", "secret_key", "tree", "signatures"])
+  func cutBeginning(name: String) throws {
+    let secret = [UInt8](repeating: 77, count: 32)
+    let pair = { secret.span.bytes.withUnsafeBytes { KeyPair(seed: $0) } }
+    let size = name == "secret_key" ? 64 : 32
+    // What there is of a feed without blocks, and of one with some.
+    var disks: [[String: MemoryStorage]] = []
+    for count in [0, 3] {
+      var disk: [String: MemoryStorage] = [:]
+      let files = try Self.files { name in
+        let file = MemoryStorage()
+        disk[name] = file
+        return file
+      }
+      let feed = try Feed(files: files, keyPair: pair())
+      for index in 0..<count { _ = try feed.append([UInt8(index)]) }
+      try feed.flush(durable: true)
+      disks.append(disk)
+    }
+    for (disk, hasBlocks) in zip(disks, [false, true]) {
+      let whole = try #require(disk[name]).bytes
+      for written in 0..<size {
+        let cut = whole[..<written] + repeatElement(0, count: size - written) + whole.dropFirst(size)
+        guard Array(cut) != whole else { continue }
+        var copies: [String: MemoryStorage] = [:]
+        let files = try Self.files { other in
+          let file = MemoryStorage(other == name ? Array(cut) : disk[other]?.bytes ?? [])
+          copies[other] = file
+          return file
+        }
+        let comment: Comment = "\(written) bytes of \(name)"
+        guard name == "secret_key" || !hasBlocks else {
+          #expect(throws: FeedError.self, comment) { try Feed(files: files, keyPair: pair()) }
+          for (other, file) in copies where other != name {
+            #expect(file.bytes == disk[other]?.bytes, comment)
+          }
+          continue
+        }
+        if name != "secret_key" { _ = try Feed(files: files, key: pair().publicKey) }
+        let feed = try Feed(files: files, keyPair: pair())
+        _ = try feed.append([7])
+        try feed.flush(durable: true)
+        let again = try Feed(files: files, key: pair().publicKey)
+        #expect(again.isWritable && again.length == (hasBlocks ? 4 : 1), comment)
+        #expect(again.recovery == .init(), comment)
+      }
+    }
+  }
+
   // MARK: - Disks that fail
 
   /// A fault, once or from then on.

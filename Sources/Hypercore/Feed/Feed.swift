@@ -70,7 +70,7 @@ public final class Feed<Storage: RandomAccessStorage> {
     self.key = key
     discoveryKey = Crypto.discoveryKey(key)
     self.keyPair = keyPair
-    try Self.clearUnfinished(files)
+    try Self.clearUnfinished(files, key)
     let isUnclaimed = try Self.isUnclaimed(files)
     try Self.checkKey(files, key, rewrites: isUnclaimed)
     guard try SleepHeader.tree.isAt(files.tree, rewrites: isUnclaimed),

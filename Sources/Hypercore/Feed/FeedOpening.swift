@@ -14,8 +14,8 @@ extension Feed {
     guard try files.secretKey.byteCount() >= 64 else { return nil }
     var secret = try files.secretKey.bytes(64, at: 0)
     defer { secret.withMutableBytes { SecretBytes.wipe($0) } }
-    // Room for a key that a power cut kept from being written.
-    if secret.allSatisfy({ $0 == 0 }) { return nil }
+    // Its second half is the public key.
+    if isUnfinished(secret[32...], of: key.bytes) { return nil }
     guard let pair = KeyPair.stored(secret) else {
       throw FeedError(.wrongKey, "the stored secret key of feed \(key.hex) is damaged")
     }
@@ -30,15 +30,25 @@ extension Feed {
     try files.bitfield.byteCount() <= UInt64(SleepHeader.size)
   }
 
-  /// Forgets a feed whose making a power cut ended: the system had given its files their size, but not yet their contents.
+  /// Whether these are a part of the expected bytes, or nothing of them, and then zeros: what a power cut can leave of a file's first
+  /// write where the file has its size before its contents, or where there had been room for a part only.
+  private static func isUnfinished(_ stored: some Collection<UInt8>, of expected: [UInt8]) -> Bool {
+    let written = zip(stored, expected).prefix { $0 == $1 }.count
+    return written < expected.count && stored.dropFirst(written).allSatisfy { $0 == 0 }
+  }
+
+  /// Forgets a feed whose making a power cut ended, so that the beginning of a file is not as it is to be.
   /// Nothing of it was durable, or else the bitfield, which is written last, would claim something.
-  static func clearUnfinished(_ files: FeedFiles<Storage>) throws(FeedError) {
-    var isBlank = false
-    for file in [files.key, files.tree, files.signatures] {
-      guard try file.byteCount() >= UInt64(SleepHeader.size) else { continue }
-      if try file.bytes(SleepHeader.size, at: 0).allSatisfy({ $0 == 0 }) { isBlank = true }
+  static func clearUnfinished(_ files: FeedFiles<Storage>, _ key: PublicKey) throws(FeedError) {
+    guard try isUnclaimed(files) else { return }
+    var isCut = false
+    for (file, beginning) in [
+      (files.key, key.bytes), (files.tree, SleepHeader.tree.bytes),
+      (files.signatures, SleepHeader.signatures.bytes),
+    ] where try file.byteCount() >= UInt64(beginning.count) {
+      if isUnfinished(try file.bytes(beginning.count, at: 0), of: beginning) { isCut = true }
     }
-    guard isBlank, try isUnclaimed(files) else { return }
+    guard isCut else { return }
     // Where the key goes first, its loss could not be told from damage to a feed that had blocks.
     for file in [files.tree, files.signatures, files.data] {
       try file.cut(to: 0)
