@@ -139,7 +139,8 @@ final class Edge: Sendable {
 /// A socket that a test writes any bytes to; it waits for up to half a minute for an answer.
 final class RawClient {
   private let socket: Int32
-  private(set) var waiting: [UInt8] = []
+  /// What came and was not read yet. A slice, from which many small frames can be taken fast.
+  private(set) var waiting: ArraySlice<UInt8> = []
   /// The other side takes nothing any more.
   private(set) var isEnded = false
   /// Called once, after what is sent next.
@@ -202,13 +203,13 @@ final class RawClient {
   func read(_ count: Int) async throws -> [UInt8] {
     while waiting.count < count { guard try await fill() else { throw HarnessError("the connection ended") } }
     defer { waiting.removeFirst(count) }
-    return Array(waiting[..<count])
+    return Array(waiting.prefix(count))
   }
 
   /// Everything up to the end of the stream.
   func readToEnd() async throws -> [UInt8] {
     while try await fill() {}
-    return waiting
+    return Array(waiting)
   }
 
   /// A header of HTTP, up to its empty line.

@@ -66,10 +66,15 @@ final class HostilePeer {
   /// What the node says next.
   func listen() async throws -> [Message] {
     var messages: [Message] = []
+    var pongs = 0
     while messages.isEmpty {
       let (first, payload) = try await client.readFrame()
-      // The answer to a ping.
-      if first == 0x8A { continue }
+      // The answer to a ping. So many of them take a while to read, in which the node is to hear something, too.
+      if first == 0x8A {
+        pongs += 1
+        if pongs % 1000 == 0 { keepAlive() }
+        continue
+      }
       guard first == 0x82 else {
         throw HarnessError(
           "the node ended the connection: \(String(decoding: payload.dropFirst(2), as: UTF8.self))")
