@@ -12,11 +12,12 @@ final class Life {
   /// What each device posted.
   private(set) var own: [Int: [PostID: String]] = [:]
   private(set) var deleted: Set<PostID> = []
-  /// What they tried to post and delete: where a disk failed, it may have come about all the same.
-  private(set) var begun: (posts: [PostID: String], deletions: Set<PostID>) = ([:], [])
+  /// What they tried to post and delete, and whom to let in: where a disk failed, it may have come about all the same.
+  private(set) var begun:
+    (posts: [PostID: String], deletions: Set<PostID>, admissions: [PublicKey: Set<Int>]) = ([:], [], [:])
   private(set) var approvals: Set<RequestID> = []
   /// Who let each writer in.
-  private(set) var admissions: [PublicKey: [Int]] = [:]
+  private(set) var admissions: [PublicKey: Set<Int>] = [:]
   private(set) var denials: Set<RequestID> = []
   private var asked: [Int: RequestID] = [:]
 
@@ -34,9 +35,10 @@ final class Life {
 
   func act() throws {
     let people = network.nodes.filter { $0.isUp && ($0.kind == .origin || $0.kind == .device) }
-    guard let node = people.randomElement(using: &random), let hypha = node.hypha,
-      let membership = node.membership
-    else { return }
+    // The origin more often than others: until it has let some in, they can do little.
+    let isOrigin = Int.random(in: 0..<4, using: &random) == 0
+    let node = isOrigin ? people.first { $0.kind == .origin } : people.randomElement(using: &random)
+    guard let node, let hypha = node.hypha, let membership = node.membership else { return }
     try network.attempt(node) { try act(on: node, hypha, membership) }
   }
 
@@ -104,6 +106,7 @@ final class Life {
       try !hypha.database.isAuthorized(request.writer),
       "seed \(network.seed): node \(node.place) is asked about \(device.place), which it knows is let in")
     let (nonce, denies) = (random.bytes(24), Int.random(in: 0..<8, using: &random) == 0)
+    if !denies { begun.admissions[request.writer, default: []].insert(node.place) }
     try node.commit(network.wall) { _, membership in
       if denies {
         _ = try membership.deny(request.id, device: "device \(node.place)", now: now, random: nonce)
@@ -115,7 +118,9 @@ final class Life {
       denials.insert(request.id)
     } else {
       approvals.insert(request.id)
-      admissions[request.writer, default: []].append(node.place)
+      #expect(
+        admissions[request.writer, default: []].insert(node.place).inserted,
+        "seed \(network.seed): node \(node.place) let one device in twice")
     }
     network.note(12, node.place, denies ? 1 : 0)
   }
