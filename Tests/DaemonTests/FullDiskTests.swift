@@ -145,6 +145,8 @@ struct FullDiskTests {
         return feed.flatMap { $0.heldBlocks > come ? $0.heldBlocks : nil }
       }
     }
+    let whole = try #require(try server.client().call(NodeStatus.self, Nothing()).feeds.first)
+    #expect(whole.heldBlocks == 401 && whole.length == 401)
     #expect(server.daemon?.poll() == nil && server.daemon?.pid == pid)
     try await origin.stop()
     try await server.stop()
